@@ -19,6 +19,9 @@ use crate::role::Context;
 
 /// How often the readiness is looked at. A change is reported at once.
 const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The longest pause after reports that were not stored, for example because this user may not
+/// write them: the client logs each refusal.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 /// How long a stopping process tries to remove its report.
 const REMOVE_WITHIN: Duration = Duration::from_secs(2);
 /// The most bytes of the reason of a process that is not ready.
@@ -48,12 +51,17 @@ struct Reporter {
 
 impl Reporter {
     async fn run(mut self, stop: CancellationToken) {
-        let mut due = Instant::now();
+        let (mut due, mut pause) = (Instant::now(), REPORT_EVERY);
         while !stop.is_cancelled() {
             let is_changed = self.look();
-            if is_changed || due <= Instant::now() {
-                due = Instant::now() + REPORT_EVERY;
-                stop.run_until_cancelled(self.report()).await;
+            // Without a connection there is nothing to try.
+            if (is_changed || due <= Instant::now()) && self.bus.is_connected() {
+                let reported = stop.run_until_cancelled(self.report()).await;
+                pause = match reported {
+                    Some(false) => (pause * 2).min(LONGEST_PAUSE),
+                    _ => REPORT_EVERY,
+                };
+                due = Instant::now() + pause;
             }
             stop.run_until_cancelled(sleep(LOOK_EVERY)).await;
         }
@@ -79,14 +87,17 @@ impl Reporter {
         was_ready != self.heartbeat.ready
     }
 
-    async fn report(&self) {
-        if let Err(error) = self.bus.report_heartbeat(&self.heartbeat).await {
+    /// Returns whether the report was stored.
+    async fn report(&self) -> bool {
+        let reported = self.bus.report_heartbeat(&self.heartbeat).await;
+        if let Err(error) = &reported {
             tracing::debug!(
                 code = codes::HEARTBEAT_NOT_WRITTEN,
                 %error,
                 "heartbeat not written, retrying"
             );
         }
+        reported.is_ok()
     }
 }
 

@@ -203,6 +203,92 @@ async fn a_pool_that_is_asked_for_is_in_the_answer_and_only_routers_answer() {
     assert_eq!(worker.get("/scaling").await.status, 404);
 }
 
+/// The value at a path of keys that are separated by dots, as GJSON reads it.
+fn value_at<'a>(answer: &'a Value, path: &str) -> &'a Value {
+    path.split('.').fold(answer, |value, key| &value[key])
+}
+
+/// The documents of a file in `deploy/keda`.
+fn manifests(file: &str) -> Vec<Value> {
+    let path = format!("{}/deploy/keda/{file}", env!("CARGO_MANIFEST_DIR"));
+    let text = std::fs::read_to_string(path).unwrap();
+    let documents = text.split("\n---\n");
+    documents
+        .map(|document| serde_saphyr::from_str(document).unwrap())
+        .collect()
+}
+
+#[tokio::test]
+async fn what_the_manifests_for_keda_read_exists() {
+    let rig = Rig::start(TIDINGS).await;
+    let [router, _worker] = rig.run_all([Role::router(), Role::worker()]).await;
+    let mut paths = Vec::new();
+    for manifest in manifests("metrics-api.yaml") {
+        let triggers = manifest["spec"]["triggers"].as_array();
+        for trigger in triggers.into_iter().flatten() {
+            let metadata = &trigger["metadata"];
+            let url = metadata["url"].as_str().unwrap();
+            let path = url.split_once(":8081").unwrap().1;
+            let answer: Value = serde_json::from_str(&router.get(path).await.body).unwrap();
+            let location = metadata["valueLocation"].as_str().unwrap();
+            assert_eq!(value_at(&answer, location), 0, "{location} of {answer}");
+            paths.push(location.to_owned());
+        }
+    }
+    assert_eq!(paths.len(), 3, "{paths:?}");
+    let jetstream = rig.jetstream().await;
+    for manifest in manifests("nats-jetstream.yaml") {
+        for trigger in manifest["spec"]["triggers"].as_array().unwrap() {
+            let text = |field: &str| trigger["metadata"][field].as_str().unwrap();
+            let stream = jetstream.get_stream(text("stream")).await.unwrap();
+            let consumer = text("consumer");
+            assert!(stream.consumer_info(consumer).await.is_ok(), "{consumer}");
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_router_of_a_nats_cluster_has_the_numbers_of_the_leaders() {
+    let (rig, _cluster) = Rig::start_on_cluster(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    rig.rules()
+        .put([provider("hook", receiver.url()), alert("all", "hook")]);
+    let mut worker = rig.run(Role::worker()).await;
+    assert!(worker.terminate().await.success());
+    let [ingest, first, second, third] = rig
+        .run_all([
+            Role::ingest(),
+            Role::router(),
+            Role::router(),
+            Role::router(),
+        ])
+        .await;
+    for number in 0..4 {
+        let event = event(&format!("event {number}"));
+        eventually("it is stored", async || {
+            let status = ingest.post(&event).await.ok()?.status;
+            [202, 429].contains(&status).then_some(())
+        })
+        .await;
+    }
+    for router in [&first, &second, &third] {
+        eventually("four deliveries are ready", async || {
+            let answer = scaling(router).await;
+            (answer["workers"]["default"]["byType"]["generic"]["ready"] == 4).then_some(())
+        })
+        .await;
+    }
+    worker.restart().await;
+    receiver.receives(4).await;
+    for router in [&first, &second, &third] {
+        eventually("nothing waits", async || {
+            let answer = scaling(router).await;
+            (answer["workers"]["default"]["backlog"] == 0).then_some(())
+        })
+        .await;
+    }
+}
+
 #[tokio::test]
 async fn many_requests_at_a_time_cost_as_much_as_one() {
     const REQUESTS: u64 = 500;

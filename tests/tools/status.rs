@@ -120,6 +120,44 @@ async fn roles_appear_and_a_killed_worker_and_a_stopped_router_are_missing_soon(
 }
 
 #[tokio::test]
+async fn the_last_event_of_a_cluster_is_known_after_its_ingest_restarted() {
+    let rig = Rig::start(TIDINGS).await;
+    let [_router, mut ingest] = rig.run_all([Role::router(), Role::ingest()]).await;
+    ingest.post(&event("before the restart")).await.unwrap();
+    assert!(ingest.terminate().await.success());
+    ingest.restart().await;
+    let cluster = eventually("the new ingest reported", async || {
+        let (report, _) = status(&rig, &[]).await;
+        let cluster = report["clusters"][0].clone();
+        (cluster["ingests"] == 1).then_some(cluster)
+    })
+    .await;
+    assert!(cluster["silentSeconds"].is_u64(), "{cluster}");
+    rig.routed().await;
+}
+
+#[tokio::test]
+async fn a_role_that_may_not_report_works() {
+    let denied = "authorization { users: [{ user: role, password: role, permissions: { \
+                  publish: { deny: [\"$KV.heartbeats.>\"] } } }] }";
+    let rig = Rig::start_with(TIDINGS, |_| denied.to_owned()).await;
+    let receiver = Receiver::start().await;
+    rig.rules()
+        .put([provider("hook", receiver.url()), alert("all", "hook")]);
+    let with_login = |role: Role| {
+        role.env("TIDINGS_NATS__USERNAME", "role")
+            .env("TIDINGS_NATS__PASSWORD", "role")
+    };
+    let mut up = rig
+        .run(with_login(Role::up().args(["--log-level", "debug"])))
+        .await;
+    up.logs("heartbeat-not-written").await;
+    up.post(&event("anyway")).await.unwrap();
+    receiver.accepts("anyway").await;
+    assert!(up.terminate().await.success());
+}
+
+#[tokio::test]
 async fn up_runs_every_role_and_a_reason_is_given_while_it_is_not_ready() {
     let (rig, _up) = Rig::up(TIDINGS, []).await;
     has_problems(&rig, []).await;
@@ -236,6 +274,14 @@ async fn foreign_reports_do_no_harm() {
     let bucket = jetstream.get_key_value("heartbeats").await.unwrap();
     let garbage = bytes::Bytes::from_static(&[0xff; 40]);
     bucket.put("x.ingest.y", garbage).await.unwrap();
+    let claimed = tidings_core::wire::Heartbeat {
+        role: "ingest".to_owned(),
+        cluster: "claimed".to_owned(),
+        process: "p".to_owned(),
+        ..Default::default()
+    };
+    let value = tidings_core::Message::encode_to_vec(&claimed);
+    bucket.put("other.ingest.p", value.into()).await.unwrap();
     let hostile = tidings_core::wire::Heartbeat {
         role: "ingest".to_owned(),
         cluster: "a\u{1b}[2J\r\nFORGED".to_owned(),
@@ -244,7 +290,9 @@ async fn foreign_reports_do_no_harm() {
         ..Default::default()
     };
     let value = tidings_core::Message::encode_to_vec(&hostile);
-    bucket.put("a.ingest.b", value.into()).await.unwrap();
+    let cluster = tidings_core::model::token::Token::new(&hostile.cluster);
+    let key = format!("{cluster}.ingest.=");
+    bucket.put(key, value.into()).await.unwrap();
 
     let report = has_problems(&rig, []).await;
     assert_eq!(report["processes"].as_array().unwrap().len(), 2, "{report}");
@@ -252,6 +300,7 @@ async fn foreign_reports_do_no_harm() {
     let acts = |character: char| character.is_control() && character != '\n';
     assert!(!screen.stdout.contains(acts), "{screen:?}");
     assert!(screen.stdout.contains("FORGED"), "{screen:?}");
+    assert!(!screen.stdout.contains("claimed"), "{screen:?}");
 }
 
 #[tokio::test]

@@ -82,23 +82,39 @@ impl Bus {
     /// Reads the last report of each process that did not stop by itself. `at` is the time at which
     /// the server stored the report, so that it does not depend on the clock of the process.
     ///
+    /// The server checks who may write a key, but not the value. So a report whose value says
+    /// something else than its key is left out, and so is a router or worker of a cluster.
+    ///
     /// # Errors
     /// The bucket does not exist, or the bus is unavailable.
     pub async fn heartbeats(&self) -> Result<Vec<Heartbeat>, BusError> {
         let records = Records::open(self, streams::HEARTBEATS).await?;
         let stored = records.all::<Heartbeat>(">").await?;
-        let reports = stored.into_iter().map(|(heartbeat, stored_at)| Heartbeat {
-            at: Some(to_proto(stored_at)),
-            ..heartbeat
+        let stored = stored
+            .into_iter()
+            .filter(|record| is_proven(&record.key, &record.value));
+        let reports = stored.map(|record| Heartbeat {
+            at: Some(to_proto(record.stored_at)),
+            ..record.value
         });
         Ok(reports.collect())
     }
 }
 
+/// Whether a report may be stored under a key.
+fn is_proven(stored_key: &str, heartbeat: &Heartbeat) -> bool {
+    let has_cluster = matches!(heartbeat.role.as_str(), "ingest" | "up");
+    stored_key == key(heartbeat) && has_cluster != heartbeat.cluster.is_empty()
+}
+
 fn subject(heartbeat: &Heartbeat) -> String {
+    format!("$KV.{}.{}", streams::HEARTBEATS, key(heartbeat))
+}
+
+fn key(heartbeat: &Heartbeat) -> String {
     let [cluster, role, process] =
         [&heartbeat.cluster, &heartbeat.role, &heartbeat.process].map(|part| Token::new(part));
-    format!("$KV.{}.{cluster}.{role}.{process}", streams::HEARTBEATS)
+    format!("{cluster}.{role}.{process}")
 }
 
 #[cfg(test)]
@@ -122,6 +138,28 @@ mod tests {
             ("", "worker", "$KV.heartbeats.=.worker.host_1"),
         ] {
             assert_eq!(subject(&heartbeat(cluster, role)), expected);
+        }
+    }
+
+    #[test]
+    fn a_report_under_another_key_than_its_own_proves_nothing() {
+        let heartbeat = |cluster: &str, role: &str| Heartbeat {
+            cluster: cluster.to_owned(),
+            role: role.to_owned(),
+            process: "p".to_owned(),
+            ..Heartbeat::default()
+        };
+        for (key, cluster, role, proven) in [
+            ("dev.ingest.p", "dev", "ingest", true),
+            ("dev.up.p", "dev", "up", true),
+            ("=.worker.p", "", "worker", true),
+            ("dev.ingest.p", "prod", "ingest", false),
+            ("dev.ingest.p", "dev", "up", false),
+            ("dev.worker.p", "dev", "worker", false),
+            ("=.ingest.p", "", "ingest", false),
+        ] {
+            let is_proven = is_proven(key, &heartbeat(cluster, role));
+            assert_eq!(is_proven, proven, "{key} {cluster} {role}");
         }
     }
 

@@ -14,6 +14,9 @@ use crate::bus::{Bus, BusError, unavailable};
 
 /// The server sends the next record within this time.
 const READ_WITHIN: Duration = Duration::from_secs(5);
+/// The most records that are read at a time, and the most bytes of each.
+const MOST_RECORDS: usize = 50_000;
+const LARGEST_RECORD: usize = 16 << 10;
 /// The header of a message that deletes its key.
 pub(super) const OPERATION: &str = "KV-Operation";
 
@@ -31,6 +34,14 @@ pub struct Records {
 pub struct BucketVersion {
     created: Timestamp,
     last_sequence: u64,
+}
+
+/// A record as it is stored.
+pub(super) struct StoredRecord<T> {
+    pub(super) key: String,
+    pub(super) value: T,
+    /// By the server's clock.
+    pub(super) stored_at: Timestamp,
 }
 
 impl BucketVersion {
@@ -117,15 +128,15 @@ impl Records {
         }
     }
 
-    /// Reads all records whose keys fit a filter, such as `>`, and when each was stored, by the
-    /// server's clock. A record that cannot be decoded is left out.
+    /// Reads all records whose keys fit a filter, such as `>`, at most 50,000. Those that cannot be
+    /// decoded, or are larger than 16 KiB, are left out.
     ///
     /// # Errors
     /// The bus is unavailable.
     pub(super) async fn all<T: Message + Default>(
         &self,
         keys: &str,
-    ) -> Result<Vec<(T, Timestamp)>, BusError> {
+    ) -> Result<Vec<StoredRecord<T>>, BusError> {
         let config = OrderedConfig {
             filter_subject: format!("{}{keys}", self.bucket.prefix),
             ..OrderedConfig::default()
@@ -150,11 +161,18 @@ impl Records {
                 let stored_at = Timestamp::from_nanosecond(time).map_err(unavailable)?;
                 let headers = message.headers.as_ref();
                 let is_deleted = headers.is_some_and(|headers| headers.get(OPERATION).is_some());
-                let value = (!is_deleted).then(|| T::decode(message.payload.clone()).ok());
+                let is_left_out = is_deleted || message.payload.len() > LARGEST_RECORD;
+                let value = (!is_left_out).then(|| T::decode(message.payload.clone()).ok());
+                let key = message.subject.strip_prefix(&self.bucket.prefix);
+                let key = key.unwrap_or(&message.subject).to_owned();
+                let record = value.flatten().map(|value| StoredRecord {
+                    key: key.clone(),
+                    value,
+                    stored_at,
+                });
                 // A record that changes meanwhile comes twice.
-                let record = value.flatten().map(|value| (value, stored_at));
-                found.insert(message.subject.to_string(), record);
-                if is_last {
+                found.insert(key, record);
+                if is_last || found.len() == MOST_RECORDS {
                     break;
                 }
             }
