@@ -14,14 +14,17 @@ pub mod check;
 pub mod crds;
 pub mod dead_letters;
 pub mod fleet;
+pub mod deliveries;
 pub mod names;
 pub mod providers;
 pub mod replay;
 pub mod rules;
+pub mod status;
 pub mod streams;
 pub mod tap;
 pub mod test;
 pub mod tool;
+pub mod top;
 
 /// Deliver GitOps events reliably to chats, incident tools, webhooks and Git forges
 #[derive(Parser, Debug)]
@@ -47,6 +50,12 @@ enum Command {
     Check(check::CheckArguments),
     /// Print events as they are stored
     Tap(tap::TapArguments),
+    /// Show what runs, what waits and what fails; exit with 1 if something needs attention
+    Status(status::StatusArguments),
+    /// Show the status again and again until q or Ctrl-C
+    Top(top::TopArguments),
+    /// List parked and ready deliveries
+    Deliveries(deliveries::DeliveriesArguments),
     /// List, show, replay and drop dead letters
     Dead(dead_letters::DeadArguments),
     /// Plan and store deliveries again that are gone from the NATS server
@@ -114,6 +123,9 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             Command::Test(arguments) => return test::run(arguments).await,
             Command::Check(arguments) => return check::run(arguments).await,
             Command::Tap(arguments) => tap::run(arguments).await?,
+            Command::Status(arguments) => return status::run(arguments).await,
+            Command::Top(arguments) => top::run(arguments).await?,
+            Command::Deliveries(arguments) => deliveries::run(arguments).await?,
             Command::Dead(arguments) => dead_letters::run(arguments).await?,
             Command::Replay(arguments) => replay::run(arguments).await?,
             Command::Providers(arguments) => providers::run(arguments).await?,

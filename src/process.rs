@@ -11,6 +11,7 @@ use tidings_core::runtime::config::{Role, Settings};
 use tidings_core::runtime::health::{Check, Health};
 use tidings_core::runtime::memory::{MemoryLimit, MemoryPlan, least};
 use tidings_core::runtime::metrics::Metrics;
+use tidings_core::runtime::scaling::Scaling;
 use tidings_core::runtime::telemetry::{self, LogFormat};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -68,6 +69,7 @@ impl Process {
         let limit = i64::try_from(memory.limit.bytes).unwrap_or(i64::MAX);
         metrics.memory_limit_bytes.set(limit);
         let started = health.check("start", None);
+        let scaling = Scaling::default();
         let (admin, stop_admin) = (TaskTracker::new(), CancellationToken::new());
         let listener = bind("admin", settings.admin_for(role)).await?;
         tracing::info!(
@@ -80,6 +82,7 @@ impl Process {
             listener,
             health.clone(),
             metrics.clone(),
+            role.routes().then(|| scaling.clone()),
             stop_admin.clone(),
         ));
         let context = Context {
@@ -88,6 +91,7 @@ impl Process {
             memory,
             health,
             metrics,
+            scaling,
             own_receiver: None,
             stop: Stop {
                 pulling: CancellationToken::new(),

@@ -1,9 +1,11 @@
 //! The roles of a process.
 //!
-//! Each file wires one role: its arguments, and the tasks that it starts. `bus` and `rules` are
-//! shared: every role connects to the bus, and router and worker read rules.
+//! Each file wires one role: its arguments, and the tasks that it starts. `bus`, `heartbeat` and
+//! `rules` are shared: every role connects to the bus and reports that it runs, and router and
+//! worker read rules.
 
 pub mod bus;
+mod heartbeat;
 pub mod ingest;
 pub mod router;
 pub mod rules;
@@ -17,6 +19,7 @@ use tidings_core::runtime::config::{Role, Settings};
 use tidings_core::runtime::health::Health;
 use tidings_core::runtime::memory::MemoryPlan;
 use tidings_core::runtime::metrics::Metrics;
+use tidings_core::runtime::scaling::Scaling;
 use tokio_util::task::TaskTracker;
 
 /// What a process passes to its roles.
@@ -31,6 +34,8 @@ pub struct Context {
     pub health: Health,
     /// Roles update these metrics.
     pub metrics: Metrics,
+    /// Routers answer autoscalers with it.
+    pub scaling: Scaling,
     /// The demo receiver of this process, which Providers may always call.
     pub own_receiver: Option<SocketAddr>,
     /// Ends the tasks of all roles.

@@ -26,8 +26,12 @@
 //! | [`streams`], [`setup`], [`watch`] | configuration: expected, created, checked later |
 //! | [`write_check`] | whether the server can write |
 //! | [`losses`] | finds deliveries that are gone without an acknowledgement |
+//! | [`heartbeats`] | which processes run |
+//! | [`workload`] | what waits for routers and workers |
+//! | [`stored_deliveries`] | ready and parked deliveries, for tools |
 //! | [`names`] | which Alerts and Providers exist, for tools |
-//! | [`connect`], [`clock`], [`storage`] | the connection, the server's clock, its storage |
+//! | [`connect`], [`credentials`] | the connection |
+//! | [`clock`], [`storage`] | the server's clock, its storage |
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -40,6 +44,7 @@ use parking_lot::Mutex;
 use tokio::sync::Semaphore;
 
 use crate::bus::clock::ServerClock;
+use crate::bus::heartbeats::StoredEvents;
 use crate::bus::storage::Storage;
 use crate::bus::unsent::Unsent;
 use crate::model::access::Access;
@@ -54,7 +59,9 @@ pub mod consumers;
 pub mod crash_marks;
 mod credentials;
 pub mod events_state;
+pub mod credentials_expiry;
 pub mod extensions;
+pub mod heartbeats;
 mod history;
 mod later_events;
 pub mod losses;
@@ -69,10 +76,12 @@ pub mod readers;
 pub mod records;
 pub mod setup;
 pub mod storage;
+pub mod stored_deliveries;
 pub mod streams;
 mod unsent;
 pub mod wake;
 pub mod watch;
+pub mod workload;
 pub mod write_check;
 
 pub use later_events::{EventsStream, LaterEvent, LaterEvents};
@@ -94,6 +103,7 @@ pub struct Bus {
     later_reads: Arc<Semaphore>,
     /// Names of the streams that this process has recreated and not yet counted in the metrics.
     recreated: Arc<Mutex<Vec<String>>>,
+    stored_events: Arc<StoredEvents>,
     /// The position of the routers that this process recorded last.
     known_position: Arc<Mutex<Option<ConsumerPosition>>>,
     /// What the credentials permit.
@@ -137,6 +147,7 @@ impl Bus {
             unsent: Arc::default(),
             later_reads: Arc::new(Semaphore::new(later_events::MAX_READS)),
             recreated: Arc::default(),
+            stored_events: Arc::default(),
             known_position: Arc::default(),
             access: Arc::new(access),
             member_secret,
@@ -162,6 +173,11 @@ impl Bus {
     /// The use of the server's storage, as last sampled.
     pub fn storage(&self) -> &Storage {
         &self.storage
+    }
+
+    /// The events that this process stored.
+    pub fn stored_events(&self) -> &StoredEvents {
+        &self.stored_events
     }
 
     /// How often the client has connected. What the server knew may be lost after a change.

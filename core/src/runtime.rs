@@ -1,5 +1,6 @@
 //! The environment of every role: settings, logs, metrics, health, the admin endpoint, the HTTP
-//! server, shares of memory, fail points, the Kubernetes client and leader election.
+//! server, the answer for autoscalers, shares of memory, fail points, the Kubernetes client and
+//! leader election.
 
 pub mod admin;
 pub mod codes;
@@ -12,4 +13,5 @@ pub mod kubernetes;
 pub mod log_pace;
 pub mod memory;
 pub mod metrics;
+pub mod scaling;
 pub mod telemetry;

@@ -1,6 +1,6 @@
 //! `tidings providers`: lists provider types and circuits, and pauses and resumes deliveries.
 
-mod circuits;
+pub mod circuits;
 mod markdown;
 
 use anyhow::Context as _;

@@ -2,10 +2,11 @@
 
 use std::io::{self, Write};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use tidings_core::ProtoTimestamp;
 use tidings_core::bus::Bus;
 use tidings_core::bus::connect::connect;
@@ -82,12 +83,29 @@ pub fn count(number: usize, noun: &str) -> String {
 /// # Errors
 /// The text is not a duration.
 pub fn ago(text: &str) -> anyhow::Result<Timestamp> {
+    Ok(Timestamp::now().checked_sub(duration(text)?)?)
+}
+
+/// A duration, such as `90s`, `1h` or `3d`.
+///
+/// # Errors
+/// The text is not a duration.
+pub fn duration(text: &str) -> anyhow::Result<SignedDuration> {
     // The parser's own error explains its grammar, which nobody asked for.
     let span: Option<jiff::Span> = text.parse().ok();
     let span =
         span.with_context(|| format!("{text:?}: expected a duration such as 90s, 30m, 12h or 3d"))?;
-    let duration = span
-        .to_duration(jiff::SpanRelativeTo::days_are_24_hours())
-        .with_context(|| format!("{text:?}: months and years have no fixed length"))?;
-    Ok(Timestamp::now().checked_sub(duration)?)
+    span.to_duration(jiff::SpanRelativeTo::days_are_24_hours())
+        .with_context(|| format!("{text:?}: months and years have no fixed length"))
+}
+
+/// A length of time for people, in its largest unit: `7 s`, `5 min`, `2 h`, `3 d`.
+pub fn length(duration: Duration) -> String {
+    let seconds = duration.as_secs();
+    match seconds {
+        0..120 => format!("{seconds} s"),
+        120..7200 => format!("{} min", seconds / 60),
+        7200..172_800 => format!("{} h", seconds / 3600),
+        _ => format!("{} d", seconds / 86_400),
+    }
 }

@@ -2,8 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use jiff::Timestamp;
 use tidings_core::bus::Bus;
 use tidings_core::bus::connect::connect_with_retries;
+use tidings_core::bus::credentials_expiry;
 use tidings_core::bus::losses::LossWatch;
 use tidings_core::bus::member::MemberWatch;
 use tidings_core::bus::setup::{SetupError, StreamPolicy};
@@ -14,7 +16,7 @@ use tidings_core::runtime::config::Settings;
 use tidings_core::runtime::health::Check;
 use tidings_core::runtime::log_pace::LogPace;
 
-use crate::role::Context;
+use crate::role::{Context, heartbeat};
 
 /// The bus is sampled every second. The role is not ready if the last sample is older than this.
 const SAMPLE_FRESH_FOR: Duration = Duration::from_secs(10);
@@ -46,11 +48,25 @@ pub async fn connect(context: &Context, policy: StreamPolicy) -> anyhow::Result<
     let name = format!("tidings {:?}", context.role).to_lowercase();
     let bus = connect_with_retries(&settings.nats, &name, &check).await?;
     bus.limit_unsent(context.memory.unsent);
+    let expiry = settings
+        .nats
+        .credentials
+        .as_deref()
+        .and_then(credentials_expiry::expiry);
+    let seconds = expiry.map_or(0, Timestamp::as_second);
+    let metric = &context.metrics.nats_credentials_expire_timestamp_seconds;
+    metric.set(seconds);
+    heartbeat::start(context, &bus, expiry);
     if bus.member().is_some() {
         return watch_as_member(context, bus, policy, check).await;
     }
     let sizing = settings.sizing();
     let sizing = retry_setup(&check, async || bus.set_up(&sizing, policy).await).await?;
+    if context.role.routes() {
+        let scaling = context.scaling.clone();
+        let stop = context.stop.holding.clone();
+        tokio::spawn(scaling.run(bus.clone(), context.metrics.clone(), stop));
+    }
     Watch::new(bus.clone(), &sizing, policy, context.metrics.clone())
         .start(check, context.stop.holding.clone())
         .await;

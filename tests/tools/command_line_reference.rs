@@ -20,6 +20,7 @@ Most flags of roles are settings, which a file or the environment can set too: s
 | 0 | The subcommand succeeded. |
 | 1 | `tidings test`: a rule is rejected, or a delivery failed or is invalid. |
 | 1 | `tidings check`: the rules have a problem, or with `--strict` a warning. |
+| 1 | `tidings status`: something needs attention. |
 | 2 | The command line or a setting is invalid, or the subcommand failed. |
 ";
 

@@ -49,6 +49,24 @@ impl Bus {
         }
     }
 
+    /// When the last stored event of a cluster was stored. `None` if none is stored.
+    ///
+    /// # Errors
+    /// The bus is unavailable.
+    pub async fn last_event_at(&self, cluster: &str) -> Result<Option<Timestamp>, BusError> {
+        let events = self.jetstream.get_stream_no_info(streams::EVENTS);
+        let events = events.await.map_err(unavailable)?;
+        let filter = subject::event_filter(Some(cluster), None, None, None);
+        match events.direct_get_last_for_subject(filter).await {
+            Ok(message) => {
+                let time = Timestamp::from_nanosecond(message.time.unix_timestamp_nanos());
+                time.map(Some).map_err(unavailable)
+            }
+            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+
     /// Whether a stream holds a message whose subject fits a filter.
     ///
     /// # Errors

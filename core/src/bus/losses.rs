@@ -23,7 +23,7 @@ use crate::runtime::metrics::labels::LostFrom;
 use crate::wire::DeliveryCounts;
 
 mod compare;
-mod reading;
+pub(in crate::bus) mod reading;
 
 use compare::{Lost, is_exact, is_unchanged, lost, next_record, skipped};
 use reading::Reading;
@@ -219,6 +219,20 @@ impl LossWatch {
                 .inc_by(new);
             *counted += new;
         }
+    }
+}
+
+impl Bus {
+    /// The number of deliveries that were found to be lost since the bucket `counts` was created.
+    ///
+    /// # Errors
+    /// The bus is unavailable, or the bucket does not exist.
+    pub async fn lost_deliveries(&self) -> Result<u64, BusError> {
+        let records = Records::open(self, streams::COUNTS).await?;
+        let (record, _) = records.load::<DeliveryCounts>(KEY).await?;
+        let lost =
+            |record: DeliveryCounts| record.lost_ready + record.lost_parked + record.lost_skipped;
+        Ok(record.map_or(0, lost))
     }
 }
 

@@ -102,7 +102,13 @@ impl Bus {
                     conflicts += 1;
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
-                result => return Ok(result?),
+                result => {
+                    let stored = result?;
+                    if !stored.duplicate {
+                        self.stored_events.note(self.clock.now());
+                    }
+                    return Ok(stored);
+                }
             }
         }
     }

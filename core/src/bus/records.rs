@@ -1,12 +1,24 @@
 //! A bucket of records that several processes change by compare-and-set.
 
+use std::collections::HashMap;
+use std::time::Duration;
+
+use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::kv::{CreateErrorKind, Entry, Operation, Store, UpdateErrorKind, Watch};
 use async_nats::jetstream::stream::Config;
-use futures::TryStreamExt;
+use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use prost::Message;
 
 use crate::bus::{Bus, BusError, unavailable};
+
+/// The server sends the next record within this time.
+const READ_WITHIN: Duration = Duration::from_secs(5);
+/// The most records that are read at a time, and the most bytes of each.
+const MOST_RECORDS: usize = 50_000;
+const LARGEST_RECORD: usize = 16 << 10;
+/// The header of a message that deletes its key.
+pub(super) const OPERATION: &str = "KV-Operation";
 
 /// A bucket whose values are protobuf messages. A deleted bucket is recreated.
 #[derive(Clone)]
@@ -22,6 +34,14 @@ pub struct Records {
 pub struct BucketVersion {
     created: Timestamp,
     last_sequence: u64,
+}
+
+/// A record as it is stored.
+pub(super) struct StoredRecord<T> {
+    pub(super) key: String,
+    pub(super) value: T,
+    /// By the server's clock.
+    pub(super) stored_at: Timestamp,
 }
 
 impl BucketVersion {
@@ -106,6 +126,60 @@ impl Records {
                 Err(error) => Err(unavailable(error)),
             },
         }
+    }
+
+    /// Reads all records whose keys fit a filter, such as `>`, at most 50,000. Those that cannot be
+    /// decoded, or are larger than 16 KiB, are left out.
+    ///
+    /// # Errors
+    /// The bus is unavailable.
+    pub(super) async fn all<T: Message + Default>(
+        &self,
+        keys: &str,
+    ) -> Result<Vec<StoredRecord<T>>, BusError> {
+        let config = OrderedConfig {
+            filter_subject: format!("{}{keys}", self.bucket.prefix),
+            ..OrderedConfig::default()
+        };
+        let consumer = self.bucket.stream.create_consumer(config).await;
+        let consumer = consumer.map_err(unavailable)?;
+        let info = consumer.cached_info();
+        let (name, pending) = (info.name.clone(), info.num_pending);
+        let mut found = HashMap::new();
+        if pending > 0 {
+            let mut messages = consumer.messages().await.map_err(unavailable)?;
+            loop {
+                // A record that expires meanwhile would be waited for without an end.
+                let next = tokio::time::timeout(READ_WITHIN, messages.next()).await;
+                let message = next.ok().flatten().ok_or_else(|| {
+                    let bucket = &self.bucket.name;
+                    BusError::Unavailable(format!("bucket {bucket} changed while it was read"))
+                })?;
+                let message = message.map_err(unavailable)?;
+                let info = message.info().map_err(unavailable)?;
+                let (is_last, time) = (info.pending == 0, info.published.unix_timestamp_nanos());
+                let stored_at = Timestamp::from_nanosecond(time).map_err(unavailable)?;
+                let headers = message.headers.as_ref();
+                let is_deleted = headers.is_some_and(|headers| headers.get(OPERATION).is_some());
+                let is_left_out = is_deleted || message.payload.len() > LARGEST_RECORD;
+                let value = (!is_left_out).then(|| T::decode(message.payload.clone()).ok());
+                let key = message.subject.strip_prefix(&self.bucket.prefix);
+                let key = key.unwrap_or(&message.subject).to_owned();
+                let record = value.flatten().map(|value| StoredRecord {
+                    key: key.clone(),
+                    value,
+                    stored_at,
+                });
+                // A record that changes meanwhile comes twice.
+                found.insert(key, record);
+                if is_last || found.len() == MOST_RECORDS {
+                    break;
+                }
+            }
+        }
+        // Otherwise the server deletes it half a minute later.
+        let _ = self.bucket.stream.delete_consumer(&name).await;
+        Ok(found.into_values().flatten().collect())
     }
 
     /// Deletes the record of a key.

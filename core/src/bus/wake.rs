@@ -228,7 +228,7 @@ async fn read_again(stream: &Stream<()>, found: &Found) -> Result<Option<Parked>
 }
 
 /// The first message of a filter from this sequence on.
-async fn next_message(
+pub(super) async fn next_message(
     stream: &Stream<()>,
     filter: &str,
     from: u64,

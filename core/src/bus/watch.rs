@@ -9,12 +9,12 @@ use jiff::Timestamp;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
 
-use crate::bus::Bus;
 use crate::bus::events_state::{Reporter, to_state};
 use crate::bus::later_events::EventsStream;
 use crate::bus::setup::{SetupError, StreamPolicy, storage_limit};
 use crate::bus::storage::Backlog;
 use crate::bus::streams::{self, Sizing};
+use crate::bus::{Bus, BusError};
 use crate::model::time;
 use crate::runtime::codes::log as codes;
 use crate::runtime::health::Check;
@@ -202,6 +202,15 @@ impl Bus {
         }
         tokio::time::sleep(SECOND_REQUEST_AFTER).await;
         self.request_stream(name).await
+    }
+
+    /// Samples the server's clock, for a tool that has no watch.
+    ///
+    /// # Errors
+    /// The bus is unavailable, or EVENTS does not exist.
+    pub async fn sample_clock(&self) -> Result<(), BusError> {
+        let info = self.stream_info(streams::EVENTS).await;
+        info.map(drop).map_err(BusError::Unavailable)
     }
 
     /// Reads the state of a stream that must exist.

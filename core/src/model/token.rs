@@ -49,6 +49,30 @@ impl Token {
     }
 }
 
+/// The text that a token encodes. A truncated token, whose text is not known, stays as it is.
+pub fn decoded(token: &str) -> String {
+    if token == "=" {
+        return String::new();
+    }
+    let mut bytes = Vec::with_capacity(token.len());
+    let mut rest = token.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'=' {
+            bytes.push(byte);
+            continue;
+        }
+        let digits = [rest.next(), rest.next()].map(|digit| {
+            let digit = digit.map(char::from).and_then(|digit| digit.to_digit(16));
+            digit.and_then(|digit| u8::try_from(digit).ok())
+        });
+        match digits {
+            [Some(high), Some(low)] => bytes.push(high << 4 | low),
+            _ => return token.to_owned(),
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| token.to_owned())
+}
+
 impl fmt::Display for Token {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(&self.0)
@@ -90,7 +114,20 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_truncated_token_and_one_of_others_stay_as_they_are() {
+        let long = Token::new(&"a".repeat(101));
+        for token in [long.as_str(), "=zz", "a=4", "=FF"] {
+            assert_eq!(decoded(token), token);
+        }
+    }
+
     proptest! {
+        #[test]
+        fn a_short_token_is_decoded_to_its_text(text in ".{0,8}") {
+            prop_assert_eq!(decoded(Token::new(&text).as_str()), text);
+        }
+
         #[test]
         fn any_text_is_a_valid_token(text in ".*") {
             let token = Token::new(&text);

@@ -106,6 +106,9 @@ pub mod log {
             "A consumer has passed stored deliveries without delivering them, which happens after \
              damage to a block. Delete the `consumer` of DELIVERIES: workers recreate it, and it \
              delivers everything that is stored.";
+        HEARTBEAT_NOT_WRITTEN, "heartbeat-not-written", "debug",
+            "The process could not report that it runs, see `error`. `tidings status` shows it as \
+             missing after 20 s; nothing else depends on it.";
         COUNTS_UNAVAILABLE, "counts-unavailable", "warn",
             "The server's counts of DELIVERIES cannot be read or stored. Losses are found later.";
         STREAM_UPDATED, "stream-updated", "warn",

@@ -205,6 +205,11 @@ pub enum Role {
 }
 
 impl Role {
+    /// Whether the role routes events.
+    pub fn routes(self) -> bool {
+        matches!(self, Self::Up | Self::Router)
+    }
+
     /// Whether the role uses rules.
     pub fn reads_rules(self) -> bool {
         self != Self::Ingest

@@ -20,8 +20,8 @@ use crate::model::verdict::Verdict;
 use crate::runtime::config::Role;
 use labels::{
     AttemptLabels, CircuitLabels, DeliveryLabels, KilledBy, KubernetesEventOutcome, Label,
-    LabelLookup, Labels, LostFrom, RequestOutcome, RoutingOutcome, StatusWriteOutcome, StreamLabel,
-    TypeLabel,
+    LabelLookup, Labels, LostFrom, QueueLabels, RequestOutcome, RoutingOutcome, StatusWriteOutcome,
+    StreamLabel, TypeLabel,
 };
 
 /// One metric, as the docs list it.
@@ -172,6 +172,20 @@ metrics! {
     bus_streams_recreated_total: Family<StreamLabel, Counter> = Family::default(),
         "Streams and buckets (`KV_…`) that were deleted and recreated. Above 0: their \
          messages are lost.";
+    deliveries_ready: Family<QueueLabels, Gauge> = Family::default(),
+        "Deliveries that wait for a worker, by pool and provider type. Parked deliveries are not \
+         included. The pool `*` is the sum of pools beyond the first 500. Only up and routers have \
+         it, and every router shows the same number: use `max`.";
+    deliveries_parked: Gauge = Gauge::default(),
+        "Deliveries that are parked until their next attempt. Only up and routers have it.";
+    oldest_ready_seconds: Gauge<f64, AtomicU64> = Gauge::default(),
+        "How long the oldest ready delivery has waited for a worker, in seconds. Only up and \
+         routers have it.";
+    events_unrouted: Gauge = Gauge::default(),
+        "Events that no router has finished. Only up and routers have it.";
+    nats_credentials_expire_timestamp_seconds: Gauge = Gauge::default(),
+        "When the process's credentials for NATS expire, in seconds since 1970; 0 if they do not, \
+         or it is not known.";
     deliveries_lost_total: Family<LostFrom, Counter> = Family::default(),
         "Deliveries that are gone from the stream DELIVERIES without an acknowledgement, or that \
          its consumers skipped. Every router and worker shows the same number, which survives \
@@ -190,6 +204,14 @@ metrics! {
          have it.";
 }
 
+/// The fields that only roles with a router set.
+const WORKLOAD: [&str; 4] = [
+    "deliveries_ready",
+    "deliveries_parked",
+    "oldest_ready_seconds",
+    "events_unrouted",
+];
+
 impl Default for Metrics {
     fn default() -> Self {
         Self::exporting(|_| true)
@@ -198,9 +220,13 @@ impl Default for Metrics {
 
 impl Metrics {
     /// The metrics of a role. Those about rules are not rendered for a role that reads none, where
-    /// they would look like a failure.
+    /// they would look like a failure, and those about what waits only for a role that counts it.
     pub fn of(role: Role) -> Self {
-        Self::exporting(|field| role.reads_rules() || !field.starts_with("rules_"))
+        Self::exporting(|field| match field {
+            _ if field.starts_with("rules_") => role.reads_rules(),
+            _ if WORKLOAD.contains(&field) => role.routes(),
+            _ => true,
+        })
     }
 
     /// All metrics in the text format of OpenMetrics.
@@ -246,6 +272,20 @@ mod tests {
         }
         let text = Metrics::of(Role::Ingest).render();
         assert!(!text.contains("tidings_rules_") && text.contains("tidings_bus_up"));
+    }
+
+    #[test]
+    fn only_roles_that_route_export_what_waits() {
+        for (role, routes) in [
+            (Role::Up, true),
+            (Role::Router, true),
+            (Role::Worker, false),
+            (Role::Ingest, false),
+        ] {
+            let text = Metrics::of(role).render();
+            let is_exported = text.contains("tidings_events_unrouted");
+            assert_eq!(is_exported, routes, "{role:?}");
+        }
     }
 
     #[test]

@@ -232,7 +232,8 @@ fn destination(provider: &str) -> anyhow::Result<Destination> {
     Ok(Destination::whole(namespace, name))
 }
 
-fn as_text(circuit: &Circuit) -> String {
+/// A circuit on one line.
+pub fn as_text(circuit: &Circuit) -> String {
     let until = circuit
         .until
         .map_or_else(String::new, |until| format!(" until {}", time(Some(until))));
@@ -251,7 +252,8 @@ fn as_text(circuit: &Circuit) -> String {
     )
 }
 
-fn as_json(circuit: &Circuit) -> serde_json::Value {
+/// The object for `--output json`.
+pub fn as_json(circuit: &Circuit) -> serde_json::Value {
     json!({
         "namespace": circuit.namespace,
         "provider": circuit.provider,

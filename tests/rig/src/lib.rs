@@ -39,7 +39,7 @@ pub use nats::NatsServer;
 pub use nats_cluster::NatsCluster;
 pub use port::free_port;
 pub use poster::{Posted, post_steadily};
-pub use process::{HttpResponse, Process, Role};
+pub use process::{HttpResponse, Process, Role, get};
 pub use receiver::{Received, Receiver, Reply};
 pub use rules::{Manifest, NAMESPACE, Rules, alert, config_map, provider, secret};
 pub use wait::{PATIENCE, eventually, eventually_within};

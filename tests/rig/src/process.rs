@@ -245,6 +245,11 @@ impl Process {
         HttpResponse::read(response).await.ok()
     }
 
+    /// The response of a path of the admin address, such as `/scaling`.
+    pub async fn get(&self, path: &str) -> HttpResponse {
+        get(&format!("{}{path}", self.admin())).await
+    }
+
     /// The id of the running process.
     pub fn id(&self) -> u32 {
         self.child.id().expect("a running process has an id")
@@ -454,6 +459,17 @@ static CLIENT: LazyLock<reqwest::Client> = LazyLock::new(|| {
         .build()
         .expect("the client's settings are valid")
 });
+
+/// The response of any address, such as the monitoring port of a nats-server.
+///
+/// # Panics
+/// There is no response.
+pub async fn get(url: &str) -> HttpResponse {
+    let response = CLIENT.get(url).send().await.expect("the address responds");
+    HttpResponse::read(response)
+        .await
+        .expect("the response is complete")
+}
 
 /// The HTTP client of all tests.
 pub(crate) fn client() -> &'static reqwest::Client {

@@ -161,7 +161,12 @@ impl Bus {
         Ok(info.state.last_seq.saturating_sub(retrying))
     }
 
-    async fn stream_detail(&self, stream: &str, filter: &str) -> Result<StreamDetail, BusError> {
+    /// Reads the state of a stream, with the number of messages of each subject that fits a filter.
+    pub(in crate::bus) async fn stream_detail(
+        &self,
+        stream: &str,
+        filter: &str,
+    ) -> Result<StreamDetail, BusError> {
         let body = serde_json::json!({ "subjects_filter": filter });
         let response = self
             .jetstream()
@@ -199,18 +204,18 @@ impl Holder {
 
 /// The state of a stream with the number of messages of each subject.
 #[derive(Deserialize)]
-struct StreamDetail {
+pub(in crate::bus) struct StreamDetail {
     created: Timestamp,
     config: Config,
-    state: State,
+    pub(in crate::bus) state: State,
     cluster: Option<Cluster>,
 }
 
 #[derive(Deserialize)]
-struct State {
-    messages: u64,
+pub(in crate::bus) struct State {
+    pub(in crate::bus) messages: u64,
     last_seq: u64,
-    subjects: Option<BTreeMap<String, u64>>,
+    pub(in crate::bus) subjects: Option<BTreeMap<String, u64>>,
 }
 
 #[derive(Deserialize)]

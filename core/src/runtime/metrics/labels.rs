@@ -251,6 +251,16 @@ label_set! {
 }
 
 label_set! {
+    /// The labels of what waits for workers.
+    pub struct QueueLabels {
+        /// The pool.
+        pool: String,
+        /// The provider type; empty if the Provider did not exist.
+        r#type: String,
+    }
+}
+
+label_set! {
     /// The labels of an attempt.
     pub struct AttemptLabels {
         /// The provider type.

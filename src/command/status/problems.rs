@@ -1,0 +1,219 @@
+//! Decides what of the status needs attention. Pure.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tidings_core::Destination;
+use tidings_core::bus::heartbeats::is_alive;
+use tidings_core::model::time::{after, between, from_proto};
+use tidings_core::wire::Circuit;
+use tidings_core::wire::circuit::State;
+
+use super::Known;
+use super::reading::Reading;
+use super::report::{Problem, Process, Report};
+use crate::command::tool::{length, time};
+
+/// Ready deliveries that wait for longer than this need attention.
+const LONGEST_WAIT: Duration = Duration::from_secs(60);
+/// Credentials that expire within this time need attention.
+const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
+/// The most problems of one code that are listed.
+const MOST_OF_A_CODE: usize = 20;
+
+/// What needs attention, the most urgent first.
+pub fn problems(report: &Report, reading: &Reading, known: Known) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut add = |code: &'static str, messages: Vec<String>| {
+        let more = messages.len().saturating_sub(MOST_OF_A_CODE);
+        let listed = messages.into_iter().take(MOST_OF_A_CODE);
+        let rest = (more > 0).then(|| format!("and {more} more"));
+        let messages = listed.chain(rest);
+        problems.extend(messages.map(|message| Problem { code, message }));
+    };
+    add(
+        "no-ingest",
+        missing(report, "ingest", "an ingest", "no ingest"),
+    );
+    add(
+        "no-router",
+        missing(report, "router", "a router", "no router"),
+    );
+    add(
+        "no-worker",
+        missing(report, "worker", "a worker", "no worker"),
+    );
+    add("not-ready", not_ready(report));
+    add("pool-without-worker", pools_without_worker(report));
+    add("cluster-without-ingest", clusters_without_ingest(report));
+    add("deliveries-wait", waiting(report, reading));
+    add("circuit-open", open_circuits(reading));
+    add("dead-letters", dead_letters(report));
+    add("lost-deliveries", losses(reading.lost, known.known_losses));
+    add("credentials-expire", expiring(reading));
+    problems
+}
+
+fn missing(report: &Report, role: &str, one: &str, none: &str) -> Vec<String> {
+    if report.running(role).next().is_some() {
+        return Vec::new();
+    }
+    let ended = report
+        .processes
+        .iter()
+        .filter(|process| process.has_role(role));
+    let last = ended.min_by_key(|process| process.reported_seconds_ago);
+    vec![match last {
+        Some(last) => format!(
+            "{none} is running: the last report of {one}, {}, is {} old",
+            name(last),
+            length(Duration::from_secs(last.reported_seconds_ago))
+        ),
+        None => format!("{none} is running"),
+    }]
+}
+
+fn not_ready(report: &Report) -> Vec<String> {
+    let alive = report.processes.iter().filter(|process| process.is_alive);
+    alive
+        .filter(|process| !process.is_ready)
+        .map(|process| {
+            let reason = process.reason.as_deref().unwrap_or("no reason given");
+            format!("{} is not ready: {reason}", name(process))
+        })
+        .collect()
+}
+
+/// If no worker runs at all, that is another problem.
+fn pools_without_worker(report: &Report) -> Vec<String> {
+    let served: BTreeSet<&str> = report
+        .running("worker")
+        .flat_map(|process| process.pools.iter().map(String::as_str))
+        .collect();
+    let waiting = report.backlog.workers.iter().filter(|(pool, work)| {
+        work.total.backlog > 0 && !served.is_empty() && !served.contains(pool.as_str())
+    });
+    waiting
+        .map(|(pool, work)| {
+            format!(
+                "pool {pool}: {} deliveries wait and no worker of it is running; start one with \
+                 --pool {pool}",
+                work.total.backlog
+            )
+        })
+        .collect()
+}
+
+fn clusters_without_ingest(report: &Report) -> Vec<String> {
+    let without = report
+        .clusters
+        .iter()
+        .filter(|cluster| cluster.ingests == 0 && !cluster.is_revoked);
+    without
+        .map(|cluster| match cluster.reported_seconds_ago {
+            Some(seconds) => format!(
+                "cluster {}: no ingest is running, the last report is {} old",
+                cluster.name,
+                length(Duration::from_secs(seconds))
+            ),
+            None => format!("cluster {}: no ingest has reported", cluster.name),
+        })
+        .collect()
+}
+
+fn waiting(report: &Report, reading: &Reading) -> Vec<String> {
+    let oldest = reading.workload.oldest_ready;
+    if oldest < LONGEST_WAIT || report.running("worker").next().is_none() {
+        return Vec::new();
+    }
+    vec![format!(
+        "the oldest ready delivery has waited for {}: run more workers",
+        length(oldest)
+    )]
+}
+
+/// A pause is a user's decision and needs no attention.
+fn open_circuits(reading: &Reading) -> Vec<String> {
+    let open = reading
+        .circuits
+        .iter()
+        .filter(|circuit| matches!(circuit.state(), State::Open | State::HalfOpen));
+    open.map(|circuit| {
+        format!(
+            "destination {} is not called since {}: {}; next attempt {}",
+            destination(circuit),
+            time(circuit.since),
+            circuit.reason,
+            time(circuit.until)
+        )
+    })
+    .collect()
+}
+
+fn destination(circuit: &Circuit) -> String {
+    let Destination {
+        namespace,
+        provider,
+        channel,
+    } = Destination::of(circuit);
+    match channel.filter(|channel| !channel.is_empty()) {
+        Some(channel) => format!("{namespace}/{provider} {channel:?}"),
+        None => format!("{namespace}/{provider}"),
+    }
+}
+
+fn dead_letters(report: &Report) -> Vec<String> {
+    let dead = &report.dead_letters;
+    let last = dead.last_at.as_deref().unwrap_or("-");
+    let number = match dead.count {
+        0 => return Vec::new(),
+        1 => format!("1 dead letter, stored {last}"),
+        count => format!("{count} dead letters, the last stored {last}"),
+    };
+    vec![format!(
+        "{number}: see `tidings dead list`, then replay or drop them"
+    )]
+}
+
+fn losses(lost: u64, known: u64) -> Vec<String> {
+    let number = match lost.saturating_sub(known) {
+        0 => return Vec::new(),
+        1 => "1 delivery is lost".to_owned(),
+        new => format!("{new} deliveries are lost"),
+    };
+    vec![format!(
+        "{number}: see `tidings replay --missing`; when that is done, pass --known-losses {lost}"
+    )]
+}
+
+fn expiring(reading: &Reading) -> Vec<String> {
+    let alive = reading
+        .heartbeats
+        .iter()
+        .filter(|report| is_alive(report, reading.now));
+    let soon = after(reading.now, EXPIRES_SOON);
+    alive
+        .filter_map(|report| {
+            let at = from_proto(report.credentials_expire_at).filter(|at| *at <= soon)?;
+            let process = format!("{} on {}", report.role, report.host);
+            Some(match at <= reading.now {
+                true => format!("{process}: its credentials for NATS expired at {at:.0}"),
+                false => format!(
+                    "{process}: its credentials for NATS expire in {}, at {at:.0}",
+                    length(between(reading.now, at))
+                ),
+            })
+        })
+        .collect()
+}
+
+/// A process for people.
+fn name(process: &Process) -> String {
+    match &process.cluster {
+        Some(cluster) => format!("{} of {cluster} on {}", process.role, process.host),
+        None => format!("{} on {}", process.role, process.host),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,212 @@
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tidings_core::bus::workload::{Queue, Workload};
+use tidings_core::model::time::{after, to_proto};
+use tidings_core::wire::{Circuit, Cluster, Heartbeat};
+
+use super::super::reading::DeadLetters;
+use super::*;
+
+fn now() -> Timestamp {
+    Timestamp::from_second(1_800_000_000).unwrap()
+}
+
+fn seconds_ago(seconds: i64) -> Timestamp {
+    Timestamp::from_second(1_800_000_000 - seconds).unwrap()
+}
+
+fn process(role: &str, reported_seconds_ago: i64) -> Heartbeat {
+    Heartbeat {
+        role: role.to_owned(),
+        host: format!("host-of-{role}"),
+        process: role.to_owned(),
+        cluster: matches!(role, "ingest" | "up")
+            .then(|| "default".to_owned())
+            .unwrap_or_default(),
+        pool: matches!(role, "worker" | "up")
+            .then(|| "default".to_owned())
+            .unwrap_or_default(),
+        at: Some(to_proto(seconds_ago(reported_seconds_ago))),
+        ready: true,
+        ..Heartbeat::default()
+    }
+}
+
+/// All is well.
+fn well() -> Reading {
+    Reading {
+        now: now(),
+        heartbeats: vec![
+            process("ingest", 1),
+            process("router", 2),
+            process("worker", 3),
+        ],
+        ..Reading::default()
+    }
+}
+
+fn codes(reading: &Reading) -> Vec<&'static str> {
+    codes_knowing(reading, 0)
+}
+
+fn codes_knowing(reading: &Reading, known_losses: u64) -> Vec<&'static str> {
+    let report = Report::new(reading, Known { known_losses });
+    report.problems.iter().map(|problem| problem.code).collect()
+}
+
+fn waiting(pool: &str) -> Workload {
+    let queue = Queue {
+        ready: 3,
+        unacknowledged: 0,
+    };
+    Workload {
+        queues: [((pool.to_owned(), "slack".to_owned()), queue)].into(),
+        ..Workload::default()
+    }
+}
+
+#[test]
+fn a_role_that_nobody_runs_is_a_problem_and_up_runs_all() {
+    assert_eq!(codes(&well()), [""; 0]);
+    let up = Reading {
+        heartbeats: vec![process("up", 20)],
+        ..well()
+    };
+    assert_eq!(codes(&up), [""; 0]);
+    let none = Reading {
+        heartbeats: Vec::new(),
+        ..well()
+    };
+    assert_eq!(codes(&none), ["no-ingest", "no-router", "no-worker"]);
+    let mut silent = well();
+    silent.heartbeats[2] = process("worker", 21);
+    assert_eq!(codes(&silent), ["no-worker"]);
+    let report = Report::new(&silent, Known::default());
+    let message = &report.problems[0].message;
+    assert!(
+        message.contains("host-of-worker") && message.contains("21 s"),
+        "{message}"
+    );
+}
+
+#[test]
+fn a_running_process_that_is_not_ready_is_a_problem_with_its_reason() {
+    let mut reading = well();
+    reading.heartbeats[1].ready = false;
+    reading.heartbeats[1].reason = "rules: not started yet".to_owned();
+    let report = Report::new(&reading, Known::default());
+    assert_eq!(report.problems.len(), 1);
+    assert_eq!(report.problems[0].code, "not-ready");
+    assert!(
+        report.problems[0]
+            .message
+            .contains("rules: not started yet")
+    );
+    // A process that ended is not ready either.
+    reading.heartbeats[1].at = Some(to_proto(seconds_ago(100)));
+    assert_eq!(codes(&reading), ["no-router"]);
+}
+
+#[test]
+fn a_pool_needs_a_worker_while_deliveries_wait() {
+    for (pool, expected) in [("default", &[][..]), ("eu", &["pool-without-worker"])] {
+        let reading = Reading {
+            workload: waiting(pool),
+            ..well()
+        };
+        assert_eq!(codes(&reading), expected, "{pool}");
+    }
+}
+
+#[test]
+fn a_cluster_needs_an_ingest_unless_it_is_revoked() {
+    let cluster = |revoked_at| Cluster {
+        name: "prod".to_owned(),
+        revoked_at,
+        ..Cluster::default()
+    };
+    let with = |cluster| Reading {
+        clusters: [("prod".to_owned(), cluster)].into(),
+        ..well()
+    };
+    assert_eq!(codes(&with(cluster(None))), ["cluster-without-ingest"]);
+    let revoked = cluster(Some(to_proto(now())));
+    assert_eq!(codes(&with(revoked)), [""; 0]);
+    let mut reading = with(cluster(None));
+    reading.heartbeats.push(Heartbeat {
+        cluster: "prod".to_owned(),
+        ..process("ingest", 5)
+    });
+    assert_eq!(codes(&reading), [""; 0]);
+}
+
+#[test]
+fn a_long_wait_is_a_problem() {
+    for (seconds, expected) in [(59, &[][..]), (60, &["deliveries-wait"])] {
+        let workload = Workload {
+            oldest_ready: Duration::from_secs(seconds),
+            ..waiting("default")
+        };
+        let reading = Reading { workload, ..well() };
+        assert_eq!(codes(&reading), expected, "{seconds}");
+    }
+}
+
+#[test]
+fn an_open_circuit_is_a_problem_and_a_pause_is_none() {
+    for (state, expected) in [
+        (State::Open, &["circuit-open"][..]),
+        (State::HalfOpen, &["circuit-open"]),
+        (State::Paused, &[]),
+    ] {
+        let circuit = Circuit {
+            namespace: "apps".to_owned(),
+            provider: "chat".to_owned(),
+            state: state.into(),
+            reason: "HTTP 503".to_owned(),
+            ..Circuit::default()
+        };
+        let reading = Reading {
+            circuits: vec![circuit],
+            ..well()
+        };
+        assert_eq!(codes(&reading), expected, "{state:?}");
+        let report = Report::new(&reading, Known::default());
+        assert_eq!(report.circuits[0]["reason"], "HTTP 503");
+    }
+}
+
+#[test]
+fn dead_letters_losses_and_credentials_are_problems() {
+    let dead_letters = DeadLetters {
+        count: 2,
+        last_at: Some(now()),
+    };
+    let mut reading = Reading {
+        dead_letters,
+        lost: 3,
+        ..well()
+    };
+    let day = Duration::from_secs(24 * 3600);
+    reading.heartbeats[0].credentials_expire_at = Some(to_proto(after(now(), 13 * day)));
+    reading.heartbeats[1].credentials_expire_at = Some(to_proto(after(now(), 15 * day)));
+    let all = ["dead-letters", "lost-deliveries", "credentials-expire"];
+    assert_eq!(codes(&reading), all);
+    assert_eq!(codes_knowing(&reading, 2), all);
+    assert_eq!(codes_knowing(&reading, 3), [all[0], all[2]]);
+}
+
+#[test]
+fn many_problems_of_a_kind_are_bounded() {
+    let mut reading = well();
+    for number in 0..100 {
+        let name = format!("member-{number}");
+        let cluster = Cluster {
+            name: name.clone(),
+            ..Cluster::default()
+        };
+        reading.clusters.insert(name, cluster);
+    }
+    assert_eq!(codes(&reading).len(), MOST_OF_A_CODE + 1);
+}

@@ -1,0 +1,212 @@
+//! The status as JSON. Scripts read it, so its keys and the codes of problems must not change.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use serde_json::Value;
+use tidings_core::bus::heartbeats::is_alive;
+use tidings_core::model::time::{between, from_proto, to_proto};
+use tidings_core::runtime::scaling::ScalingAnswer;
+use tidings_core::wire::Heartbeat;
+
+use super::Known;
+use super::problems::problems;
+use super::reading::Reading;
+use crate::command::providers::circuits::{as_json, as_text};
+use crate::command::tool::time;
+
+/// The most processes that are listed, those with the latest reports.
+const MOST_PROCESSES: usize = 5000;
+
+/// The output of `tidings status --output json`.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Report {
+    /// The time of the server's clock.
+    pub at: String,
+    /// What needs attention. Empty if all is well.
+    pub problems: Vec<Problem>,
+    pub processes: Vec<Process>,
+    pub clusters: Vec<Cluster>,
+    pub backlog: ScalingAnswer,
+    /// Circuits that are not closed, as `tidings providers circuits` prints them.
+    pub circuits: Vec<Value>,
+    #[serde(skip)]
+    pub circuit_lines: Vec<String>,
+    pub dead_letters: DeadLetters,
+    pub lost_deliveries: u64,
+}
+
+/// Something that needs attention.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Problem {
+    pub code: &'static str,
+    pub message: String,
+}
+
+/// A process that runs, or that ended without removing its report.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Process {
+    pub role: String,
+    pub process: String,
+    pub host: String,
+    pub version: String,
+    /// The cluster of an ingest or `up`.
+    pub cluster: Option<String>,
+    /// The pools of a worker or `up`.
+    pub pools: Vec<String>,
+    pub started_at: String,
+    /// How long ago it last reported.
+    pub reported_seconds_ago: u64,
+    pub is_alive: bool,
+    pub is_ready: bool,
+    /// Why it is not ready.
+    pub reason: Option<String>,
+    pub credentials_expire_at: Option<String>,
+}
+
+/// A cluster whose events arrive here, or that was added.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Cluster {
+    pub name: String,
+    /// Whether `tidings fleet` knows it.
+    pub is_added: bool,
+    pub is_revoked: bool,
+    /// The number of ingests that run.
+    pub ingests: usize,
+    /// How long ago an ingest of it last reported; none reported in the last days if absent.
+    pub reported_seconds_ago: Option<u64>,
+    /// The versions of the ingests that run.
+    pub versions: Vec<String>,
+    pub last_event_at: Option<String>,
+    /// The time since the last event.
+    pub silent_seconds: Option<u64>,
+}
+
+/// The dead letters.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeadLetters {
+    pub count: u64,
+    pub last_at: Option<String>,
+}
+
+impl Report {
+    /// The report of a reading.
+    pub fn new(reading: &Reading, known: Known) -> Self {
+        let dead = reading.dead_letters;
+        let mut reports: Vec<&Heartbeat> = reading.heartbeats.iter().collect();
+        reports.sort_by_key(|report| Reverse(from_proto(report.at)));
+        reports.truncate(MOST_PROCESSES);
+        let mut report = Self {
+            at: text(reading.now),
+            problems: Vec::new(),
+            processes: reports
+                .iter()
+                .map(|report| Process::new(report, reading.now))
+                .collect(),
+            clusters: clusters(reading),
+            backlog: ScalingAnswer::new(&reading.workload),
+            circuits: reading.circuits.iter().map(as_json).collect(),
+            circuit_lines: reading.circuits.iter().map(as_text).collect(),
+            dead_letters: DeadLetters {
+                count: dead.count,
+                last_at: dead.last_at.map(text),
+            },
+            lost_deliveries: reading.lost,
+        };
+        report.processes.sort_by(|left, right| {
+            let key = |process: &Process| (process.role.clone(), process.host.clone());
+            key(left).cmp(&key(right))
+        });
+        report.problems = problems(&report, reading, known);
+        report
+    }
+
+    /// The processes that run and have this role. `up` has every role.
+    pub fn running(&self, role: &str) -> impl Iterator<Item = &Process> {
+        let processes = self.processes.iter().filter(|process| process.is_alive);
+        processes.filter(move |process| process.has_role(role))
+    }
+}
+
+impl Process {
+    fn new(report: &Heartbeat, now: Timestamp) -> Self {
+        let optional = |text: &str| (!text.is_empty()).then(|| text.to_owned());
+        Self {
+            role: report.role.clone(),
+            process: report.process.clone(),
+            host: report.host.clone(),
+            version: report.version.clone(),
+            cluster: optional(&report.cluster),
+            pools: optional(&report.pool)
+                .map(|pools| pools.split(',').map(str::to_owned).collect())
+                .unwrap_or_default(),
+            started_at: time(report.started_at),
+            reported_seconds_ago: seconds_since(from_proto(report.at), now).unwrap_or(u64::MAX),
+            is_alive: is_alive(report, now),
+            is_ready: report.ready,
+            reason: optional(&report.reason),
+            credentials_expire_at: report.credentials_expire_at.map(|at| time(Some(at))),
+        }
+    }
+
+    /// Whether it does the work of a role.
+    pub fn has_role(&self, role: &str) -> bool {
+        self.role == role || self.role == "up"
+    }
+}
+
+/// The clusters that were added or whose ingests reported, by name.
+fn clusters(reading: &Reading) -> Vec<Cluster> {
+    let mut names: BTreeSet<&str> = reading.clusters.keys().map(String::as_str).collect();
+    let mut ingests = BTreeMap::<&str, Vec<&Heartbeat>>::new();
+    for report in &reading.heartbeats {
+        if !report.cluster.is_empty() {
+            names.insert(&report.cluster);
+            ingests.entry(&report.cluster).or_default().push(report);
+        }
+    }
+    let none = Vec::new();
+    names
+        .into_iter()
+        .map(|name| cluster(name, ingests.get(name).unwrap_or(&none), reading))
+        .collect()
+}
+
+fn cluster(name: &str, ingests: &[&Heartbeat], reading: &Reading) -> Cluster {
+    let now = reading.now;
+    let alive: Vec<&&Heartbeat> = ingests
+        .iter()
+        .filter(|report| is_alive(report, now))
+        .collect();
+    let versions: BTreeSet<&str> = alive.iter().map(|report| report.version.as_str()).collect();
+    let reported = ingests.iter().filter_map(|report| from_proto(report.at));
+    let events = ingests
+        .iter()
+        .filter_map(|report| from_proto(report.last_event_at));
+    let last_event = events.chain(reading.last_events.get(name).copied()).max();
+    let added = reading.clusters.get(name);
+    Cluster {
+        name: name.to_owned(),
+        is_added: added.is_some(),
+        is_revoked: added.is_some_and(|added| added.revoked_at.is_some()),
+        ingests: alive.len(),
+        reported_seconds_ago: seconds_since(reported.max(), now),
+        versions: versions.into_iter().map(str::to_owned).collect(),
+        last_event_at: last_event.map(text),
+        silent_seconds: seconds_since(last_event, now),
+    }
+}
+
+fn seconds_since(time: Option<Timestamp>, now: Timestamp) -> Option<u64> {
+    time.map(|time| between(time, now).as_secs())
+}
+
+fn text(at: Timestamp) -> String {
+    time(Some(to_proto(at)))
+}

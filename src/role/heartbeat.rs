@@ -1,0 +1,124 @@
+//! Reports that this process runs, for `tidings status`. Nothing else depends on the reports.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tidings_core::bus::Bus;
+use tidings_core::bus::heartbeats::REPORT_EVERY;
+use tidings_core::model::text::cut_bytes;
+use tidings_core::model::time::to_proto;
+use tidings_core::runtime::codes::log as codes;
+use tidings_core::runtime::config::{Role, Settings};
+use tidings_core::runtime::health::Health;
+use tidings_core::runtime::kubernetes::lease;
+use tidings_core::wire::Heartbeat;
+use tokio::time::{Instant, sleep, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::role::Context;
+
+/// How often the readiness is looked at. A change is reported at once.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// The longest pause after reports that were not stored, for example because this user may not
+/// write them: the client logs each refusal.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How long a stopping process tries to remove its report.
+const REMOVE_WITHIN: Duration = Duration::from_secs(2);
+/// The most bytes of the reason of a process that is not ready.
+const MOST_OF_A_REASON: usize = 500;
+
+/// Reports until the process stops, then removes the report.
+pub fn start(context: &Context, bus: &Bus, credentials_expire_at: Option<Timestamp>) {
+    let reporter = Reporter {
+        bus: bus.clone(),
+        health: context.health.clone(),
+        heartbeat: Heartbeat {
+            credentials_expire_at: credentials_expire_at.map(to_proto),
+            ..described(context.role, &context.settings, bus.clock().now())
+        },
+        has_ingest: matches!(context.role, Role::Up | Role::Ingest),
+    };
+    let stop = context.stop.pulling.clone();
+    context.tasks.spawn(reporter.run(stop));
+}
+
+struct Reporter {
+    bus: Bus,
+    health: Health,
+    heartbeat: Heartbeat,
+    has_ingest: bool,
+}
+
+impl Reporter {
+    async fn run(mut self, stop: CancellationToken) {
+        let (mut due, mut pause) = (Instant::now(), REPORT_EVERY);
+        while !stop.is_cancelled() {
+            let is_changed = self.look();
+            // Without a connection there is nothing to try.
+            if (is_changed || due <= Instant::now()) && self.bus.is_connected() {
+                let reported = stop.run_until_cancelled(self.report()).await;
+                pause = match reported {
+                    Some(false) => (pause * 2).min(LONGEST_PAUSE),
+                    _ => REPORT_EVERY,
+                };
+                due = Instant::now() + pause;
+            }
+            stop.run_until_cancelled(sleep(LOOK_EVERY)).await;
+        }
+        // Without an answer the report counts as alive for 20 s.
+        let _ = timeout(REMOVE_WITHIN, self.bus.remove_heartbeat(&self.heartbeat)).await;
+    }
+
+    /// Updates what the next report says. Returns whether the readiness changed.
+    fn look(&mut self) -> bool {
+        let failures = self.health.failures();
+        let reasons: Vec<String> = failures
+            .iter()
+            .map(|(part, trouble)| format!("{part}: {trouble}"))
+            .collect();
+        let was_ready = std::mem::replace(&mut self.heartbeat.ready, failures.is_empty());
+        self.heartbeat.reason = cut_bytes(&reasons.join("; "), MOST_OF_A_REASON);
+        if self.has_ingest {
+            let stored = self.bus.stored_events();
+            self.heartbeat.events = stored.count();
+            self.heartbeat.last_event_at = stored.last_at().map(to_proto);
+        }
+        self.heartbeat.at = Some(to_proto(self.bus.clock().now()));
+        was_ready != self.heartbeat.ready
+    }
+
+    /// Returns whether the report was stored.
+    async fn report(&self) -> bool {
+        let reported = self.bus.report_heartbeat(&self.heartbeat).await;
+        if let Err(error) = &reported {
+            tracing::debug!(
+                code = codes::HEARTBEAT_NOT_WRITTEN,
+                %error,
+                "heartbeat not written, retrying"
+            );
+        }
+        reported.is_ok()
+    }
+}
+
+/// What does not change while the process runs.
+fn described(role: Role, settings: &Settings, now: Timestamp) -> Heartbeat {
+    let process = lease::identity();
+    let host = process.rsplit_once('_').map_or("", |(host, _)| host);
+    let (name, cluster, pools) = match role {
+        Role::Up => ("up", settings.cluster.as_str(), &settings.worker.pools[..]),
+        Role::Ingest => ("ingest", settings.cluster.as_str(), &[][..]),
+        Role::Router => ("router", "", &[][..]),
+        Role::Worker => ("worker", "", &settings.worker.pools[..]),
+    };
+    Heartbeat {
+        role: name.to_owned(),
+        cluster: cluster.to_owned(),
+        host: host.to_owned(),
+        process,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        started_at: Some(to_proto(now)),
+        pool: pools.join(","),
+        ..Heartbeat::default()
+    }
+}
