@@ -1,6 +1,7 @@
 //! The types and terms that all roles share. Pure: no I/O, no clock.
 
 pub mod circuit;
+pub mod cloud_event;
 pub mod destination;
 pub mod excerpt;
 pub mod flux;

@@ -13,6 +13,7 @@ mod dead_letters;
 mod embedded_nats_server;
 mod foreign_text;
 mod ingest_start;
+mod json_schema;
 mod metrics;
 mod nats_authentication;
 mod pod;
