@@ -8,7 +8,7 @@ use tidings_workers::expression::{self, Executable};
 
 use crate::allocator;
 use crate::nats_server::{CHILD_COMMAND, become_nats_server};
-use crate::role::{ingest, router, up, worker};
+use crate::role::{bridge, ingest, router, up, worker};
 
 pub mod check;
 pub mod crds;
@@ -40,6 +40,8 @@ enum Command {
     Router(router::RouterArguments),
     /// Make deliveries and retry failed deliveries
     Worker(worker::WorkerArguments),
+    /// Forward events as CloudEvents to a stream or a URL
+    Bridge(bridge::BridgeArguments),
     /// Test rules with one event: print each Alert's verdict and the requests; send with --send
     Test(test::TestArguments),
     /// Check rules: report errors, and rules that can never match
@@ -93,7 +95,11 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             let run = expression::child::run();
             return run.map(|()| 0).context("only tidings itself runs this");
         }
-        Command::Up(_) | Command::Ingest(_) | Command::Router(_) | Command::Worker(_) => {
+        Command::Up(_)
+        | Command::Ingest(_)
+        | Command::Router(_)
+        | Command::Worker(_)
+        | Command::Bridge(_) => {
             allocator::apply_settings();
         }
         _ => {}
@@ -108,6 +114,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             Command::Ingest(arguments) => ingest::run(arguments).await?,
             Command::Router(arguments) => router::run(arguments).await?,
             Command::Worker(arguments) => worker::run(arguments).await?,
+            Command::Bridge(arguments) => bridge::run(arguments).await?,
             Command::Test(arguments) => return test::run(arguments).await,
             Command::Check(arguments) => return check::run(arguments).await,
             Command::Tap(arguments) => tap::run(arguments).await?,

@@ -3,6 +3,7 @@
 //! Each file wires one role: its arguments, and the tasks that it starts. `bus` and `rules` are
 //! shared: every role connects to the bus, and router and worker read rules.
 
+pub mod bridge;
 pub mod bus;
 pub mod ingest;
 pub mod router;

@@ -16,6 +16,7 @@
 //! | `permission` | whether events can be published |
 //! | `unsent` | memory of messages that wait to be sent |
 //! | [`publish`], `park`, [`wake`] | outgoing messages: events, deliveries, retries, outcomes |
+//! | `cloud_events` | events that a bridge republishes |
 //! | [`pull`], `acknowledge` | incoming messages, and their acknowledgement |
 //! | `history`, `later_events` | stored events |
 //! | [`consumers`] | consumers whose state is lost |
@@ -45,6 +46,7 @@ use crate::wire::ConsumerPosition;
 mod acknowledge;
 pub mod circuits;
 pub mod clock;
+mod cloud_events;
 pub mod clusters;
 pub mod connect;
 pub mod consumers;
