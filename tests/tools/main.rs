@@ -10,6 +10,7 @@ mod check_rules;
 mod command;
 mod command_line_reference;
 mod configuration;
+mod consumers;
 mod dead_letters;
 mod embedded_nats_server;
 mod foreign_text;

@@ -162,8 +162,8 @@ pub mod log {
              larger than the NATS server accepts. It is not sent again; EVENTS still has it at \
              `sequence`.";
         BRIDGE_MISSED, "bridge-missed", "error",
-            "EVENTS evicted `missed` events before a bridge read them. Let the bridge run, or raise \
-             the limits of EVENTS.";
+            "EVENTS evicted `missed` events before a bridge read them. Let the bridge run, or \
+             raise the limits of EVENTS.";
         BRIDGE_STARTED, "bridge-started", "info",
             "A bridge forwards events to `target`. `begin` says where a new consumer begins.";
         EVENT_FORWARDED, "event-forwarded", "debug", "A bridge finished an event.";
