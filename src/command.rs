@@ -8,13 +8,13 @@ use tidings_workers::expression::{self, Executable};
 
 use crate::allocator;
 use crate::nats_server::{CHILD_COMMAND, become_nats_server};
-use crate::role::{ingest, router, up, worker};
+use crate::role::{bridge, ingest, router, up, worker};
 
 pub mod check;
 pub mod crds;
 pub mod dead_letters;
-pub mod fleet;
 pub mod deliveries;
+pub mod fleet;
 pub mod names;
 pub mod providers;
 pub mod replay;
@@ -44,6 +44,8 @@ enum Command {
     Router(router::RouterArguments),
     /// Make deliveries and retry failed deliveries
     Worker(worker::WorkerArguments),
+    /// Forward events as CloudEvents to a stream or a URL
+    Bridge(bridge::BridgeArguments),
     /// Test rules with one event: print each Alert's verdict and the requests; send with --send
     Test(test::TestArguments),
     /// Check rules: report errors, and rules that can never match
@@ -105,7 +107,11 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             let run = expression::child::run();
             return run.map(|()| 0).context("only tidings itself runs this");
         }
-        Command::Up(_) | Command::Ingest(_) | Command::Router(_) | Command::Worker(_) => {
+        Command::Up(_)
+        | Command::Ingest(_)
+        | Command::Router(_)
+        | Command::Worker(_)
+        | Command::Bridge(_) => {
             allocator::apply_settings();
         }
         _ => {}
@@ -120,6 +126,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             Command::Ingest(arguments) => ingest::run(arguments).await?,
             Command::Router(arguments) => router::run(arguments).await?,
             Command::Worker(arguments) => worker::run(arguments).await?,
+            Command::Bridge(arguments) => bridge::run(arguments).await?,
             Command::Test(arguments) => return test::run(arguments).await,
             Command::Check(arguments) => return check::run(arguments).await,
             Command::Tap(arguments) => tap::run(arguments).await?,

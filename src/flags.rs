@@ -15,7 +15,7 @@ pub struct CommonFlags {
     #[arg(long, value_name = "URL")]
     nats: Option<String>,
     /// Address of /livez, /readyz and /metrics [default: port 8080, for router 8081, for worker
-    /// 8082; in a pod on every interface, else on 127.0.0.1]
+    /// 8082, for bridge 8083; in a pod on every interface, else on 127.0.0.1]
     #[arg(long, value_name = "ADDR")]
     admin: Option<String>,
     /// Log level, or comma-separated target=level pairs [default: info]

@@ -4,6 +4,7 @@
 //! `rules` are shared: every role connects to the bus and reports that it runs, and router and
 //! worker read rules.
 
+pub mod bridge;
 pub mod bus;
 mod heartbeat;
 pub mod ingest;

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Print the folder for PYTHONPATH with the imports of examples/tap.py: the packages of
+# Print the folder for PYTHONPATH with the imports of the examples in Python: the packages of
 # examples/requirements.txt (with versions and hashes) and the types generated from proto/. They are
 # installed into .tools/ once.
 #

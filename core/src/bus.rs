@@ -16,6 +16,7 @@
 //! | `permission` | whether events can be published |
 //! | `unsent` | memory of messages that wait to be sent |
 //! | [`publish`], `park`, [`wake`] | outgoing messages: events, deliveries, retries, outcomes |
+//! | `cloud_events` | events that a bridge republishes |
 //! | [`pull`], `acknowledge` | incoming messages, and their acknowledgement |
 //! | `history`, `later_events` | stored events |
 //! | [`readers`] | short-lived consumers of an ingest |
@@ -53,13 +54,14 @@ use crate::wire::ConsumerPosition;
 mod acknowledge;
 pub mod circuits;
 pub mod clock;
+mod cloud_events;
 pub mod clusters;
 pub mod connect;
 pub mod consumers;
 pub mod crash_marks;
 mod credentials;
-pub mod events_state;
 pub mod credentials_expiry;
+pub mod events_state;
 pub mod extensions;
 pub mod heartbeats;
 mod history;

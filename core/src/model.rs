@@ -2,6 +2,7 @@
 
 pub mod access;
 pub mod circuit;
+pub mod cloud_event;
 pub mod destination;
 pub mod excerpt;
 pub mod flux;

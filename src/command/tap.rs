@@ -1,19 +1,20 @@
 //! `tidings tap`: prints events as they are stored. It reads with its own consumer, so it does not
 //! slow down other consumers.
 
+mod read;
+mod span;
+
+use std::ops::ControlFlow;
+
 use anyhow::Context as _;
-use async_nats::jetstream::consumer::DeliverPolicy;
-use async_nats::jetstream::consumer::pull::OrderedConfig;
-use clap::Args;
-use futures::StreamExt;
+use clap::{Args, ValueEnum};
 use tidings_core::Event;
-use tidings_core::bus::streams;
 use tidings_core::model::text::visible;
-use tidings_core::model::{flux, stored_event, subject};
+use tidings_core::model::{cloud_event, stored_event, subject};
 use tokio::signal::unix::{SignalKind, signal};
 
-use super::Output;
-use super::tool::{self, BusArguments, ago, bus, print_line};
+use super::tool::{self, BusArguments, bus, print_line};
+use span::Span;
 
 /// Arguments of `tidings tap`.
 #[derive(Args, Debug)]
@@ -35,103 +36,125 @@ pub struct TapArguments {
     /// Print only events of this severity, such as info or error
     #[arg(long)]
     severity: Option<String>,
-    /// Start this long ago, such as 90s, 30m or 12h [default: print only new events]
-    #[arg(long, value_name = "DURATION")]
+    /// Print events that were stored since this time, such as 2026-01-02T15:04:05Z, or 30m for 30
+    /// minutes ago [default: new events; all events with --no-follow, or if --until is past]
+    #[arg(long, value_name = "TIME")]
     since: Option<String>,
-    /// Output format; json prints one object per line
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    /// Print only events that were stored before this time, in the same formats, then end
+    #[arg(long, value_name = "TIME")]
+    until: Option<String>,
+    /// End after the last event that is stored now
+    #[arg(long)]
+    no_follow: bool,
+    /// End after this number of events
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    /// Output format; json and cloudevents print one object per line
+    #[arg(long, value_enum, default_value_t = TapOutput::Text)]
+    output: TapOutput,
 }
 
-/// Prints events until Ctrl-C, or until the reader closes the pipe.
+/// The output format. The values have no doc comments, to keep the help short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum TapOutput {
+    Text,
+    Json,
+    #[value(name = "cloudevents")]
+    CloudEvents,
+}
+
+/// Prints events until Ctrl-C, until the reader closes the pipe, or until the arguments say so.
 ///
 /// # Errors
-/// The bus cannot be reached, or the stream EVENTS does not exist.
+/// The bus cannot be reached, the stream EVENTS does not exist, or a time is invalid.
 pub async fn run(arguments: TapArguments) -> anyhow::Result<()> {
     // Created once, so that a signal that arrives while a line is printed is not missed.
     let mut interrupted = signal(SignalKind::interrupt())?;
     tokio::select! {
-        followed = follow(arguments) => followed,
+        printed = print(arguments) => printed,
         _ = interrupted.recv() => Ok(()),
     }
 }
 
-async fn follow(arguments: TapArguments) -> anyhow::Result<()> {
+async fn print(arguments: TapArguments) -> anyhow::Result<()> {
+    let span = arguments.span()?;
     let bus = bus(&arguments.bus).await?;
-    let deliver_policy = match &arguments.since {
-        None => DeliverPolicy::New,
-        Some(since) => DeliverPolicy::ByStartTime {
-            start_time: start_time(since)?,
-        },
-    };
-    let [cluster, namespace, kind, severity] = [
-        &arguments.cluster,
-        &arguments.namespace,
-        &arguments.kind,
-        &arguments.severity,
-    ]
-    .map(Option::as_deref);
-    let filter_subject = subject::event_filter(cluster, namespace, kind, severity);
-    let events = bus
-        .jetstream()
-        .get_stream(streams::EVENTS)
-        .await
-        .context("stream EVENTS not found: is Tidings running?")?;
-    let config = OrderedConfig {
-        deliver_policy,
-        filter_subject,
-        ..OrderedConfig::default()
-    };
-    let consumer = events
-        .create_consumer(config)
-        .await
-        .context("cannot read the stream EVENTS")?;
-    let mut messages = consumer
-        .messages()
-        .await
-        .context("cannot read the stream EVENTS")?;
-    while let Some(message) = messages.next().await {
-        let message = message.context("cannot read the stream EVENTS")?;
+    let mut left = arguments.limit.unwrap_or(u64::MAX);
+    read::read(&bus, arguments.filter(), &span, |message| {
         let event = match stored_event::read(&message.subject, &message.payload) {
             Ok(event) => event,
             Err(refused) => {
                 eprintln!("skipped: {}", visible(&refused.to_string()));
-                continue;
+                return Ok(ControlFlow::Continue(()));
             }
         };
-        if is_selected(&event, &arguments) && !print_line(&line(&event, arguments.output))? {
-            break;
+        let Some(line) = line(&event, arguments.output).filter(|_| arguments.selects(&event))
+        else {
+            return Ok(ControlFlow::Continue(()));
+        };
+        left -= 1;
+        let is_read = print_line(&line)?;
+        Ok(if is_read && left > 0 {
+            ControlFlow::Continue(())
+        } else {
+            ControlFlow::Break(())
+        })
+    })
+    .await
+}
+
+impl TapArguments {
+    fn span(&self) -> anyhow::Result<Span> {
+        let time = |flag, text: &Option<String>| {
+            let time = text.as_deref().map(tool::moment).transpose();
+            time.context(flag)
+        };
+        let span = Span {
+            since: time("--since", &self.since)?,
+            until: time("--until", &self.until)?,
+            follows: !self.no_follow,
+        };
+        if let (Some(since), Some(until)) = (span.since, span.until) {
+            let named = "--since must be before --until";
+            anyhow::ensure!(
+                since < until,
+                "{named}: {since:.0} is not before {until:.0}"
+            );
         }
+        Ok(span)
     }
-    Ok(())
+
+    fn filter(&self) -> String {
+        let parts = [&self.cluster, &self.namespace, &self.kind, &self.severity];
+        let [cluster, namespace, kind, severity] = parts.map(Option::as_deref);
+        subject::event_filter(cluster, namespace, kind, severity)
+    }
+
+    /// Checks what the subject filter cannot: the name, and the exact severity. In the subject,
+    /// several severities share one token.
+    fn selects(&self, event: &Event) -> bool {
+        let object = event.involved_object.as_ref();
+        let has_name = |name: &String| object.is_some_and(|object| *name == object.name);
+        let has_severity = |severity: &String| *severity == event.severity;
+        self.name.as_ref().is_none_or(has_name) && self.severity.as_ref().is_none_or(has_severity)
+    }
 }
 
-/// Checks what the subject filter cannot: the name, and the exact severity. In the subject, several
-/// severities share one token.
-fn is_selected(event: &Event, arguments: &TapArguments) -> bool {
-    let object = event.involved_object.clone().unwrap_or_default();
-    arguments
-        .name
-        .as_ref()
-        .is_none_or(|name| *name == object.name)
-        && arguments
-            .severity
-            .as_ref()
-            .is_none_or(|severity| *severity == event.severity)
+/// The line of an event. `None` for one without an id as a CloudEvent.
+fn line(event: &Event, output: TapOutput) -> Option<String> {
+    match output {
+        TapOutput::Text => Some(text(event)),
+        TapOutput::Json => Some(cloud_event::to_json(event).to_string()),
+        TapOutput::CloudEvents => Some(cloud_event::cloud_event(event)?.to_string()),
+    }
 }
 
-fn line(event: &Event, output: Output) -> String {
-    if output == Output::Json {
-        let mut value = flux::to_value(event, &event.metadata.clone().into_iter().collect());
-        value["id"] = event.id.clone().into();
-        value["cluster"] = event.cluster.clone().into();
-        value["receivedAt"] = tool::time(event.received_at).into();
-        return value.to_string();
-    }
+fn text(event: &Event) -> String {
     let object = event.involved_object.clone().unwrap_or_default();
     format!(
-        "{} {} {} {} {}/{} {}: {}",
+        "{} {} {} {} {} {}/{} {}: {}",
         tool::time(event.received_at),
+        event.id,
         event.cluster,
         event.severity,
         object.kind,
@@ -140,10 +163,4 @@ fn line(event: &Event, output: Output) -> String {
         event.reason,
         event.message
     )
-}
-
-fn start_time(since: &str) -> anyhow::Result<time::OffsetDateTime> {
-    let start = ago(since).context("--since")?;
-    time::OffsetDateTime::from_unix_timestamp_nanos(start.as_nanosecond())
-        .context("--since: too long ago")
 }

@@ -1,7 +1,7 @@
 //! Shared by the tools: the connection to the bus, and printing.
 
 use std::io::{self, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -12,6 +12,7 @@ use tidings_core::bus::Bus;
 use tidings_core::bus::connect::connect;
 use tidings_core::model::text::visible;
 use tidings_core::model::time::from_proto;
+use tidings_core::runtime::config::Settings;
 
 use crate::flags::{CommonFlags, flag, settings};
 use crate::nats_server;
@@ -32,21 +33,30 @@ pub struct BusArguments {
     data: Option<PathBuf>,
 }
 
-/// Connects to the NATS servers of the settings. Without any, connects to the nats-server of the
-/// `tidings up` that uses the data folder.
+/// The settings, with the NATS servers to connect to: those of the settings; without any, the
+/// nats-server of the `tidings up` that uses the data folder.
+///
+/// # Errors
+/// A setting is invalid, or no server is configured and no `tidings up` runs.
+pub fn bus_settings(common: &CommonFlags, data: Option<&Path>) -> anyhow::Result<Settings> {
+    let merged = settings(common, Vec::new())?;
+    if merged.nats.url.is_some() {
+        return Ok(merged);
+    }
+    let contact = nats_server::contact(data.unwrap_or(&merged.data))?;
+    let flags = vec![
+        flag("nats.json", "nats.url", &contact.url),
+        flag("nats.json", "nats.token", &contact.token),
+    ];
+    settings(common, flags)
+}
+
+/// Connects to the NATS servers of [`bus_settings`].
 ///
 /// # Errors
 /// No server is configured and no `tidings up` runs, or the server cannot be reached.
 pub async fn bus(arguments: &BusArguments) -> anyhow::Result<Bus> {
-    let mut merged = settings(&arguments.common, Vec::new())?;
-    if merged.nats.url.is_none() {
-        let contact = nats_server::contact(arguments.data.as_deref().unwrap_or(&merged.data))?;
-        let flags = vec![
-            flag("nats.json", "nats.url", &contact.url),
-            flag("nats.json", "nats.token", &contact.token),
-        ];
-        merged = settings(&arguments.common, flags)?;
-    }
+    let merged = bus_settings(&arguments.common, arguments.data.as_deref())?;
     connect(&merged.nats, "tidings tool")
         .await
         .with_context(|| {
@@ -108,4 +118,15 @@ pub fn length(duration: Duration) -> String {
         7200..172_800 => format!("{} h", seconds / 3600),
         _ => format!("{} d", seconds / 86_400),
     }
+}
+
+/// A time: RFC 3339, or a duration before now as [`ago`] takes it.
+///
+/// # Errors
+/// The text is neither.
+pub fn moment(text: &str) -> anyhow::Result<Timestamp> {
+    let time = text.parse().ok().or_else(|| ago(text).ok());
+    time.with_context(|| {
+        format!("{text:?}: expected a time such as 2026-01-02T15:04:05Z, or 90m for 90 minutes ago")
+    })
 }

@@ -156,6 +156,19 @@ impl Following {
         timeout(PATIENCE, end).await.expect("the command ends")
     }
 
+    /// Kills it, as `kill -9` does, and returns the lines that it printed before.
+    pub async fn kill(mut self) -> Vec<String> {
+        self.child
+            .kill()
+            .await
+            .expect("a child process can be killed");
+        let mut lines = Vec::new();
+        while let Ok(Some(line)) = self.lines.next_line().await {
+            lines.push(line);
+        }
+        lines
+    }
+
     /// Closes its output, as `head` does after its last line.
     pub fn close(self) -> Child {
         self.child

@@ -5,10 +5,12 @@
     reason = "helpers of tests fail the test too, but clippy.toml allows it in test functions only"
 )]
 
+mod bridge;
 mod check_rules;
 mod command;
 mod command_line_reference;
 mod configuration;
+mod consumers;
 mod dead_letters;
 mod deliveries;
 mod embedded_nats_server;
@@ -16,6 +18,7 @@ mod fleet;
 mod foreign_text;
 mod forged_events;
 mod ingest_start;
+mod json_schema;
 mod metrics;
 mod nats_authentication;
 mod pod;

@@ -15,7 +15,7 @@ use crate::command::Following;
 const NO_PYTHON: i32 = 3;
 
 /// A folder with the imports of the example. Without Python the test is skipped, except in CI.
-async fn imports(project: &Path) -> Option<PathBuf> {
+pub async fn imports(project: &Path) -> Option<PathBuf> {
     let found = Command::new(project.join("tools/python.sh"))
         .stderr(Stdio::inherit())
         .output()

@@ -5,6 +5,7 @@ use tidings_rig::{PATIENCE, Process, Receiver, Rig, Role, event, eventually};
 
 use crate::TIDINGS;
 use crate::command::{Following, text, tidings};
+use crate::json_schema::{assert_valid, cloud_event_schema};
 
 /// An event with another value in one field of its involved object.
 fn about(message: &str, field: &str, value: &str) -> Value {
@@ -240,8 +241,123 @@ async fn errors_name_the_stream_the_flag_or_the_server() {
     tidings(&["tap", "--nats", url, "--since", "yesterday"])
         .await
         .assert_error_names(&["--since", "yesterday"]);
+    tidings(&["tap", "--nats", url, "--since", "1h", "--until", "2h"])
+        .await
+        .assert_error_names(&["--since", "--until"]);
+    tidings(&["tap", "--nats", url, "--limit", "0"])
+        .await
+        .assert_error_names(&["--limit", "0"]);
     let unreachable = format!("nats://127.0.0.1:{}", tidings_rig::free_port());
     tidings(&["tap", "--nats", &unreachable])
         .await
         .assert_error_names(&[&unreachable]);
+}
+
+/// The messages of the events that a tap printed as JSON until it ended.
+async fn printed(rig: &Rig, arguments: &[&str]) -> Vec<String> {
+    let fixed = ["tap", "--nats", rig.url(), "--output", "json"];
+    let ended = tidings(&[&fixed, arguments].concat()).await;
+    let message = |event: &Value| event["message"].as_str().unwrap().to_owned();
+    ended.json().iter().map(message).collect()
+}
+
+#[tokio::test]
+async fn no_follow_and_limit_end_a_tap() {
+    let rig = Rig::start(TIDINGS).await;
+    let up = rig.run(Role::up()).await;
+    let mut tap = Following::tidings(&["tap", "--nats", rig.url(), "--limit", "1"]);
+    tap_has_started(&rig).await;
+    post(&up, &event("one")).await;
+    assert!(tap.next().await.ends_with(": one"));
+    assert_eq!(tap.ended().await.code(), Some(0));
+    post(&up, &event("two")).await;
+    post(&up, &event("three")).await;
+
+    assert_eq!(
+        printed(&rig, &["--no-follow"]).await,
+        ["one", "two", "three"]
+    );
+    assert_eq!(
+        printed(&rig, &["--since", "1h", "--limit", "2"]).await,
+        ["one", "two"]
+    );
+    for nothing in [
+        &["--no-follow", "--cluster", "unknown"][..],
+        &["--no-follow", "--name", "unknown"],
+        &["--no-follow", "--since", "0s"],
+    ] {
+        assert_eq!(
+            printed(&rig, nothing).await,
+            Vec::<String>::new(),
+            "{nothing:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn until_excludes_later_events_and_ends_a_tap() {
+    let rig = Rig::start(TIDINGS).await;
+    let up = rig.run(Role::up()).await;
+    let format = &time::format_description::well_known::Rfc3339;
+    let soon = time::OffsetDateTime::now_utc() + std::time::Duration::from_secs(10);
+    let soon = soon.format(format).unwrap();
+    let mut tap = Following::tidings(&["tap", "--nats", rig.url(), "--until", &soon]);
+    tap_has_started(&rig).await;
+    post(&up, &event("early")).await;
+    assert!(tap.next().await.ends_with(": early"));
+    assert_eq!(tap.ended().await.code(), Some(0));
+    post(&up, &event("late")).await;
+    let events = rig.jetstream().await.get_stream("EVENTS").await.unwrap();
+    let stored = events.get_raw_message(2).await.unwrap().time;
+    let until = stored.format(format).unwrap();
+
+    assert_eq!(printed(&rig, &["--until", &until]).await, ["early"]);
+    assert_eq!(
+        printed(&rig, &["--since", &until, "--no-follow"]).await,
+        ["late"]
+    );
+}
+
+#[tokio::test]
+async fn events_as_text_have_their_id_and_as_cloudevents_they_match_the_published_schema() {
+    let rig = Rig::start(TIDINGS).await;
+    let up = rig.run(Role::up().args(["--cluster", "prod eu"])).await;
+    let mut full = event("with everything");
+    full["severity"] = "error".into();
+    full["metadata"] = json!({"event.toolkit.fluxcd.io/team": "a"});
+    full["reportingInstance"] = "pod-1".into();
+    full["involvedObject"]["resourceVersion"] = "7".into();
+    post(&up, &full).await;
+    let mut bare = event("without a time");
+    bare["timestamp"] = Value::Null;
+    post(&up, &bare).await;
+    let output = async |format| {
+        let fixed = ["tap", "--nats", rig.url(), "--no-follow", "--output"];
+        tidings(&[&fixed[..], &[format]].concat()).await
+    };
+
+    let events = output("json").await.json();
+    let cloud_events = output("cloudevents").await.json();
+
+    let schema = cloud_event_schema();
+    for (event, cloud_event) in events.iter().zip(&cloud_events) {
+        assert_valid(&schema, cloud_event);
+        assert_eq!(&cloud_event["data"], event);
+        assert_eq!(cloud_event["id"], event["id"]);
+        assert_eq!(
+            cloud_event["source"],
+            "/clusters/prod%20eu/kustomize-controller"
+        );
+        assert_eq!(cloud_event["subject"], "Kustomization/apps/apps");
+    }
+    let severities: Vec<_> = cloud_events
+        .iter()
+        .map(|event| &event["severity"])
+        .collect();
+    assert_eq!(severities, ["error", "info"]);
+    let text = output("text").await;
+    for (line, event) in text.lines().into_iter().zip(&events) {
+        let id = event["id"].as_str().unwrap();
+        assert_eq!(line.split(' ').nth(1), Some(id), "{line}");
+    }
 }

@@ -41,6 +41,11 @@ pub const CHECKS: &str = "CHECKS";
 /// The durable consumer that all routers share.
 pub const ROUTER: &str = "router";
 
+/// Marks the durable consumers of bridges, in their metadata.
+pub const BRIDGE: &str = "tidings.dev/bridge";
+/// The stream of CloudEvents that `tidings bridge --create-stream` creates.
+pub const CLOUD_EVENTS: &str = "CLOUDEVENTS";
+
 /// A message is redelivered after this time without an acknowledgement or progress report.
 pub const ACK_WAIT: Duration = Duration::from_secs(30);
 /// How often JetStream may deliver a message. The crash guard ends a delivery long before this
@@ -194,6 +199,18 @@ fn dead(sizing: &Sizing) -> Config {
     }
 }
 
+/// The stream of CloudEvents. A bridge that was killed republishes what it had not acknowledged, so
+/// the window is longer than a restart.
+pub fn cloud_events(sizing: &Sizing) -> Config {
+    Config {
+        retention: RetentionPolicy::Limits,
+        max_age: 3 * DAY,
+        max_bytes: share(sizing, 2 * GIB, 10),
+        duplicate_window: Duration::from_secs(600),
+        ..base(CLOUD_EVENTS, &[subject::ALL_CLOUD_EVENTS], sizing)
+    }
+}
+
 /// The stream of checks, which is created when it is first used. Anybody may delete it.
 pub fn checks(sizing: &Sizing) -> Config {
     Config {
@@ -262,6 +279,23 @@ pub fn worker_consumer(pool: &str, kind: &str) -> pull::Config {
         durable_name: Some(subject::worker_durable(pool, kind)),
         filter_subject: subject::delivery_filter(pool, kind),
         max_deliver: MAX_DELIVERIES,
+        ..base_consumer()
+    }
+}
+
+/// The durable consumer of a bridge on EVENTS: events of these subjects, from `begin` on.
+pub fn bridge_consumer(name: &str, filters: &[String], begin: DeliverPolicy) -> pull::Config {
+    let (filter_subject, filter_subjects) = match filters {
+        [filter] => (filter.clone(), Vec::new()),
+        filters => (String::new(), filters.to_vec()),
+    };
+    pull::Config {
+        durable_name: Some(name.to_owned()),
+        deliver_policy: begin,
+        filter_subject,
+        filter_subjects,
+        max_deliver: -1,
+        metadata: [(BRIDGE.to_owned(), "true".to_owned())].into(),
         ..base_consumer()
     }
 }

@@ -6,6 +6,8 @@ use crate::model::token::Token;
 
 /// The filter for all events of all clusters.
 pub const ALL_EVENTS: &str = "events.>";
+/// The filter for all events that bridges republish as CloudEvents.
+pub const ALL_CLOUD_EVENTS: &str = "cloudevents.>";
 /// The filter for all deliveries that are ready for an attempt.
 pub const ALL_DELIVERIES: &str = "deliveries.>";
 /// The filter for all parked deliveries.
@@ -19,11 +21,21 @@ pub const ALL_DEAD: &str = "dead.>";
 
 /// The subject of an event: `events.<cluster>.<namespace>.<kind>.<severity>`.
 pub fn event(event: &Event) -> String {
+    below("events", event)
+}
+
+/// The subject of an event that a bridge republishes:
+/// `cloudevents.<cluster>.<namespace>.<kind>.<severity>`.
+pub fn cloud_event(event: &Event) -> String {
+    below("cloudevents", event)
+}
+
+fn below(root: &str, event: &Event) -> String {
     let object = event.involved_object.clone().unwrap_or_default();
     let severity = severity_token(&event.severity);
     let [cluster, namespace, kind] =
         [&event.cluster, &object.namespace, &object.kind].map(|text| Token::new(text));
-    format!("events.{cluster}.{namespace}.{kind}.{severity}")
+    format!("{root}.{cluster}.{namespace}.{kind}.{severity}")
 }
 
 /// The filter for events with the given cluster, namespace, kind and severity. `None` means any.

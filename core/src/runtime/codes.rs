@@ -165,6 +165,20 @@ pub mod log {
         EVENT_RETURNED, "event-returned", "debug",
             "Too many events of the namespace wait for costly patterns. The event is returned to \
              the server and delivered again soon.";
+        BRIDGE_RETRYING, "bridge-retrying", "warn",
+            "A bridge cannot forward events for now, see `error`, and tries again until it can. \
+             Its role is not ready. Without --url, check that a stream has the subjects \
+             `cloudevents.>`.";
+        BRIDGE_REJECTED, "bridge-rejected", "error",
+            "The URL of a bridge rejected an event several times (400, 413, 422), or the event is \
+             larger than the NATS server accepts. It is not sent again; EVENTS still has it at \
+             `sequence`.";
+        BRIDGE_MISSED, "bridge-missed", "error",
+            "EVENTS evicted `missed` events before a bridge read them. Let the bridge run, or \
+             raise the limits of EVENTS.";
+        BRIDGE_STARTED, "bridge-started", "info",
+            "A bridge forwards events to `target`. `begin` says where a new consumer begins.";
+        EVENT_FORWARDED, "event-forwarded", "debug", "A bridge finished an event.";
         PATTERN_TOO_COSTLY, "pattern-too-costly", "warn",
             "Patterns of an Alert would take too many steps for a message and were left out; \
              `fields` names the first. Simplify them: use smaller repetitions, anchors, or several \

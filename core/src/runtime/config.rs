@@ -202,6 +202,8 @@ pub enum Role {
     Router,
     /// Makes attempts.
     Worker,
+    /// Forwards events as CloudEvents.
+    Bridge,
 }
 
 impl Role {
@@ -212,7 +214,7 @@ impl Role {
 
     /// Whether the role uses rules.
     pub fn reads_rules(self) -> bool {
-        self != Self::Ingest
+        !matches!(self, Self::Ingest | Self::Bridge)
     }
 }
 
@@ -243,6 +245,7 @@ impl Settings {
             Role::Up | Role::Ingest => 8080,
             Role::Router => 8081,
             Role::Worker => 8082,
+            Role::Bridge => 8083,
         };
         self.admin
             .unwrap_or_else(|| SocketAddr::from((pod::admin_interface(), port)))

@@ -60,6 +60,9 @@ pub const CLUSTER_POINTS: &[&str] = &[
     "lease:returned",
 ];
 
+/// The fail points of a bridge.
+pub const BRIDGE_POINTS: &[&str] = &["bridge:sending", "bridge:sent", "bridge:acknowledged"];
+
 /// Kills the process or panics, if `FAIL_POINT` names this point.
 #[inline]
 pub fn reach(name: &str) {
@@ -89,9 +92,13 @@ mod armed {
     static ARMED: OnceLock<Option<Armed>> = OnceLock::new();
 
     pub(super) fn reach(name: &str, subject: &str) {
-        let is_known = [super::BUS_POINTS, super::CLUSTER_POINTS]
-            .iter()
-            .any(|points| points.contains(&name));
+        let is_known = [
+            super::BUS_POINTS,
+            super::CLUSTER_POINTS,
+            super::BRIDGE_POINTS,
+        ]
+        .iter()
+        .any(|points| points.contains(&name));
         debug_assert!(is_known, "fail point {name} is not listed");
         let is_armed = |armed: &&Armed| armed.name == name && subject.contains(&armed.subject);
         let Some(armed) = ARMED.get_or_init(read).as_ref().filter(is_armed) else {

@@ -45,7 +45,7 @@ pub struct MemoryPlan {
     pub ingesting: u64,
     /// For messages that wait to be sent to NATS.
     pub unsent: u64,
-    /// For events that the router pulled.
+    /// For events that the router or a bridge pulled.
     pub routing: u64,
     /// For messages that the worker pulled and has not begun to attempt.
     pub pulled: u64,
@@ -100,9 +100,12 @@ impl MemoryPlan {
             bodies: only(Role::Ingest, 4, 12),
             ingesting: only(Role::Ingest, 4, 16),
             unsent: part(16).min(MOST_UNSENT),
-            routing: only(Role::Router, 3, 16),
+            routing: match role {
+                Role::Bridge => part(3),
+                _ => only(Role::Router, 3, 16),
+            },
             patterns: match role {
-                Role::Ingest => 0,
+                Role::Ingest | Role::Bridge => 0,
                 Role::Up => part(16),
                 _ => part(10),
             },
@@ -139,7 +142,13 @@ mod tests {
 
     #[test]
     fn the_shares_leave_a_part_of_the_limit() {
-        for role in [Role::Up, Role::Ingest, Role::Router, Role::Worker] {
+        for role in [
+            Role::Up,
+            Role::Ingest,
+            Role::Router,
+            Role::Worker,
+            Role::Bridge,
+        ] {
             let plan = MemoryPlan::new(LIMIT, role);
             let shares = plan.nats_server
                 + plan.bodies

@@ -19,9 +19,9 @@ use prometheus_client::registry::Registry;
 use crate::model::verdict::Verdict;
 use crate::runtime::config::Role;
 use labels::{
-    AttemptLabels, CircuitLabels, DeliveryLabels, KilledBy, KubernetesEventOutcome, Label,
-    LabelLookup, Labels, LostFrom, QueueLabels, RequestOutcome, RoutingOutcome, StatusWriteOutcome,
-    StreamLabel, TypeLabel,
+    AttemptLabels, BridgeOutcome, CircuitLabels, DeliveryLabels, KilledBy, KubernetesEventOutcome,
+    Label, LabelLookup, Labels, LostFrom, QueueLabels, RequestOutcome, RoutingOutcome,
+    StatusWriteOutcome, StreamLabel, TypeLabel,
 };
 
 /// One metric, as the docs list it.
@@ -163,6 +163,17 @@ metrics! {
          secret channel.";
     worker_delivery_seconds: Seconds<TypeLabel> = seconds(),
         "Time from receipt of the event to its delivery, in seconds.";
+    bridge_events_total: Family<BridgeOutcome, Counter> = Family::default(),
+        "Events that the bridge finished, by outcome.";
+    bridge_retries_total: Counter = Counter::default(),
+        "Events that the bridge sent without success and sends again.";
+    bridge_events_in_flight: Gauge = Gauge::default(),
+        "Events that the bridge pulled and has not finished.";
+    bridge_events_pending: Gauge = Gauge::default(),
+        "Events that wait for the bridge in the stream EVENTS, as of ten seconds ago at most.";
+    bridge_events_missed_total: Counter = Counter::default(),
+        "Events that the stream EVENTS evicted before the bridge read them. Counted by bridges \
+         without --filter.";
     bus_storage_used_ratio: Gauge<f64, AtomicU64> = Gauge::default(),
         "Used part of the NATS server's storage, from 0 to 1, where its size is known.";
     memory_limit_bytes: Gauge = Gauge::default(),
@@ -221,9 +232,11 @@ impl Default for Metrics {
 impl Metrics {
     /// The metrics of a role. Those about rules are not rendered for a role that reads none, where
     /// they would look like a failure, and those about what waits only for a role that counts it.
+    /// Those of a bridge are rendered only there.
     pub fn of(role: Role) -> Self {
         Self::exporting(|field| match field {
             _ if field.starts_with("rules_") => role.reads_rules(),
+            _ if field.starts_with("bridge_") => role == Role::Bridge,
             _ if WORKLOAD.contains(&field) => role.routes(),
             _ => true,
         })
@@ -270,8 +283,12 @@ mod tests {
             let text = Metrics::of(role).render();
             assert!(text.contains("tidings_rules_source_connected"), "{role:?}");
         }
-        let text = Metrics::of(Role::Ingest).render();
-        assert!(!text.contains("tidings_rules_") && text.contains("tidings_bus_up"));
+        for (role, is_bridge) in [(Role::Ingest, false), (Role::Bridge, true)] {
+            let text = Metrics::of(role).render();
+            assert!(!text.contains("tidings_rules_") && text.contains("tidings_bus_up"));
+            let has_bridge = text.contains("tidings_bridge_");
+            assert_eq!(has_bridge, is_bridge, "{role:?}");
+        }
     }
 
     #[test]

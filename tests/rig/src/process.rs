@@ -45,6 +45,11 @@ impl Role {
         Self::new("worker")
     }
 
+    /// `tidings bridge`
+    pub fn bridge() -> Self {
+        Self::new("bridge")
+    }
+
     /// `tidings up` on the rig's nats-server.
     pub fn up() -> Self {
         Self::new("up")
@@ -117,7 +122,7 @@ impl Role {
         if let Some(kubeconfig) = &self.kubeconfig {
             push("--kubeconfig", kubeconfig.display().to_string());
         }
-        if self.subcommand != "ingest" {
+        if !matches!(self.subcommand, "ingest" | "bridge") {
             push(
                 "--rules",
                 self.kubeconfig

@@ -9,7 +9,7 @@ use super::{PullError, Puller};
 use crate::bus::consumers::position::{self, EventsRange, Recorded, Start};
 use crate::bus::consumers::recreate::{is_unreadable, replace};
 use crate::bus::consumers::{ConsumerRecords, ConsumerState};
-use crate::bus::streams::EVENTS;
+use crate::bus::streams::{EVENTS, ROUTER};
 use crate::bus::watch::StreamInfo;
 use crate::bus::{Bus, BusError};
 use crate::runtime::codes::log as codes;
@@ -29,9 +29,10 @@ struct Known {
 
 impl Puller {
     /// Whether the consumer cannot simply be recreated. A consumer of a work queue receives
-    /// everything that is stored; a consumer of EVENTS would receive what was routed, too.
+    /// everything that is stored; that of the routers would receive what was routed, too. The
+    /// consumer of a bridge begins where its configuration says.
     pub(super) fn keeps_position(&self) -> bool {
-        self.stream == EVENTS
+        self.stream == EVENTS && self.name() == ROUTER
     }
 
     /// Creates the missing consumer. On EVENTS it begins after the recorded position: from the

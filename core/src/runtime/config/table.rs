@@ -71,8 +71,8 @@ settings! {
     "listen", Value("127.0.0.1:9090"), "--listen ADDR", INGEST,
         "Address of the event endpoint.";
     "admin", Otherwise(
-            "port 8080 (up, ingest), 8081 (router) or 8082 (worker); in a pod on every interface, \
-             else on `127.0.0.1`",
+            "port 8080 (up, ingest), 8081 (router), 8082 (worker) or 8083 (bridge); in a pod on \
+             every interface, else on `127.0.0.1`",
         ),
         "--admin ADDR", ROLES, "Address of `/livez`, `/readyz` and `/metrics`.";
     "data", Value(".tidings"), "--data DIR", "up, tools",

@@ -154,6 +154,18 @@ terms! {
 }
 
 terms! {
+    /// The result of an event in a bridge.
+    pub enum BridgeOutcome in label "outcome" {
+        Forwarded = "forwarded", "The URL answered 2xx, or the stream stored the event.";
+        Duplicate = "duplicate", "The stream had stored the event before.";
+        Rejected = "rejected",
+            "The URL answered five times that it cannot take this event (400, 413, 422), or the \
+             event is larger than the NATS server accepts. It is not sent again.";
+        Undecodable = "undecodable", "The message is not an event and is dropped.";
+    }
+}
+
+terms! {
     /// The result of writing a status or a Kubernetes Event to the API server.
     pub enum StatusWriteOutcome in label "outcome" {
         Written = "written", "The API server accepted it.";

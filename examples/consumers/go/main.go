@@ -1,0 +1,69 @@
+// Prints the events of all clusters. An example of a durable consumer in Go.
+//
+//	go run . NATS_URL NAME [START]
+//
+// NAME is the durable consumer: a process that starts again continues after the last event that it
+// acknowledged. START is a time such as 2026-01-02T15:04:05Z, default: the oldest stored event. It
+// counts at the first start only. Run it in this folder: the types are read from ../../../proto.
+package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os"
+	"time"
+
+	"github.com/bufbuild/protocompile"
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
+	"google.golang.org/protobuf/types/dynamicpb"
+)
+
+func main() {
+	ctx := context.Background()
+	// Generated types do as well: `buf generate` or `protoc --go_out`.
+	source := &protocompile.SourceResolver{ImportPaths: []string{"../../../proto"}}
+	compiler := protocompile.Compiler{Resolver: protocompile.WithStandardImports(source)}
+	files := must(compiler.Compile(ctx, "tidings/v1/event.proto"))
+	types := files[0].Messages()
+
+	client := must(nats.Connect(os.Args[1], nats.MaxReconnects(-1)))
+	events := must(must(jetstream.New(client)).Stream(ctx, "EVENTS"))
+	consumer, err := events.Consumer(ctx, os.Args[2])
+	if err != nil {
+		config := jetstream.ConsumerConfig{Durable: os.Args[2], FilterSubject: "events.>",
+			AckWait: 10 * time.Second}
+		if len(os.Args) > 3 {
+			start := must(time.Parse(time.RFC3339, os.Args[3]))
+			config.DeliverPolicy, config.OptStartTime = jetstream.DeliverByStartTimePolicy, &start
+		}
+		consumer = must(events.CreateConsumer(ctx, config))
+	}
+	messages := must(consumer.Messages(jetstream.PullMaxMessages(100)))
+	for {
+		message := must(messages.Next())
+		event := dynamicpb.NewMessage(types.ByName("Event"))
+		if err := proto.Unmarshal(message.Data(), event); err == nil {
+			object := field(event, "involved_object").Message()
+			fmt.Printf("%s %s %s %s/%s: %q\n", field(event, "id"), field(event, "cluster"),
+				field(object, "kind"), field(object, "namespace"), field(object, "name"),
+				field(event, "message").String())
+		}
+		// Only now: an event that is not acknowledged is delivered again after AckWait.
+		must(0, message.Ack())
+	}
+}
+
+func field(message protoreflect.Message, name protoreflect.Name) protoreflect.Value {
+	return message.Get(message.Descriptor().Fields().ByName(name))
+}
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		log.Fatal(err)
+	}
+	return value
+}

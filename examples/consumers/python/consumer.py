@@ -1,0 +1,45 @@
+"""Prints the events of all clusters. An example of a durable consumer in Python.
+
+    python -m venv venv && . venv/bin/activate && pip install -r examples/requirements.txt
+    python -m grpc_tools.protoc -I proto --python_out . proto/tidings/v1/event.proto
+    PYTHONPATH=. python examples/consumers/python/consumer.py NATS_URL NAME [START]
+
+NAME is the durable consumer: a process that starts again continues after the last event that it
+acknowledged. START is a time such as 2026-01-02T15:04:05Z, default: the oldest stored event. It
+counts at the first start only.
+"""
+import asyncio, sys
+
+import nats
+from google.protobuf.message import DecodeError
+from nats.js.api import ConsumerConfig, DeliverPolicy
+from tidings.v1.event_pb2 import Event
+
+
+async def follow(url, name, start=None):
+    client = await nats.connect(url, max_reconnect_attempts=-1)
+    config = ConsumerConfig(ack_wait=10)
+    if start:
+        config.deliver_policy = DeliverPolicy.BY_START_TIME
+        config.opt_start_time = start
+    jetstream = client.jetstream()
+    events = await jetstream.pull_subscribe("events.>", name, stream="EVENTS", config=config)
+    while True:
+        try:
+            messages = await events.fetch(100, timeout=5)
+        except nats.errors.TimeoutError:  # no new event within 5 s
+            continue
+        for message in messages:
+            try:
+                event = Event.FromString(message.data)
+                source = event.involved_object
+                place = f"{source.namespace}/{source.name}"
+                text = f"{place}: {event.message!r}"
+                print(event.id, event.cluster, source.kind, text, flush=True)
+            except DecodeError as error:
+                print(f"no event: {error}", file=sys.stderr)
+            # Only now: an event that is not acknowledged is delivered again after ack_wait.
+            await message.ack()
+
+
+asyncio.run(follow(*sys.argv[1:]))
