@@ -110,8 +110,8 @@ bench: nats-server ## Measure throughput, latency, memory, calls to a forge, per
 
 .PHONY: check
 check: ## Run every check that is not a test
-	@MAKE=$(MAKE) tools/steps.sh check-format check-language check-proto check-lints check-doc \
-		check-dependencies
+	@MAKE=$(MAKE) tools/steps.sh check-format check-language check-proto check-deploy check-lints \
+		check-doc check-dependencies
 
 .PHONY: check-format
 check-format: ## Compare the code with rustfmt's output
@@ -129,6 +129,13 @@ check-language: ## Check wording, line width, links and spelling
 .PHONY: check-proto
 check-proto: ## Compare the wire contract with the last release
 	@tools/proto-breaking.sh
+
+# The script exits with 3 if this machine cannot install what is needed. In CI that is an error.
+.PHONY: check-deploy
+check-deploy: ## Check the chart, Kustomize, alerting rules and runbooks in deploy/
+	@if tools/check-deploy.sh; then true; elif [ $$? -eq 3 ] && [ "$${CI:-}" != true ]; then \
+		echo "skipped: the checks of deploy/; see above"; \
+	else exit 1; fi
 
 .PHONY: check-lints
 check-lints: ## Run clippy and deny its warnings
@@ -152,3 +159,7 @@ docs: ## Write docs/reference/ and the tables of docs/providers.md
 .PHONY: crds
 crds: ## Write deploy/crds from the types in rules/src/resource.rs
 	@$(CARGO) run --locked --quiet --bin tidings -- crds --write deploy/crds
+
+.PHONY: chart-readme
+chart-readme: ## Write deploy/chart/README.md from values.yaml
+	@python=$$(tools/pip-tool.sh yaml); PYTHONPATH=.tools/yaml "$$python" tools/deploy/chart_readme.py

@@ -1,0 +1,55 @@
+#!/usr/bin/env bash
+# Check deploy/: the chart is linted and rendered with edge values, refuses bad values, renders the
+# same objects as Kustomize, and its README is up to date.
+# Installs helm and a YAML reader into .tools/ once.
+set -euo pipefail
+
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$project"
+helm=$(tools/deploy-tool.sh helm)
+python=$(tools/pip-tool.sh yaml)
+export PYTHONPATH=$project/.tools/yaml
+chart=deploy/chart
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+
+# Run helm. It reports each symbolic link of the chart, which is what we want.
+run_helm() {
+    "$helm" "$@" 2> >(grep -v 'found symbolic link' >&2 || true)
+}
+
+render() {
+    run_helm template tidings "$chart" --namespace tidings "$@"
+}
+
+echo "README of the chart"
+"$python" tools/deploy/chart_readme.py --check
+
+echo "edge values"
+for values in "$chart"/values.yaml "$chart"/ci/*.yaml; do
+    run_helm lint --quiet --strict --values "$values" "$chart"
+    render --values "$values" >"$folder/edge.yaml"
+done
+
+echo "bad values"
+"$python" tools/deploy/bad_values.py "$helm"
+
+echo "chart and Kustomize render the same objects"
+# A kustomization may only name relative folders.
+mkdir "$folder/tls"
+cat >"$folder/tls/kustomization.yaml" <<END
+namespace: tidings
+resources: [$(realpath --relative-to="$folder/tls" deploy/overlays/standard)]
+components: [$(realpath --relative-to="$folder/tls" deploy/components/nats-tls)]
+END
+compare() {
+    local kustomization=$1
+    shift
+    tools/kustomize.sh "$kustomization" >"$folder/kustomize.yaml"
+    render "$@" >"$folder/chart.yaml"
+    "$python" tools/deploy/compare.py "$folder/chart.yaml" "$folder/kustomize.yaml"
+}
+compare deploy/overlays/single
+compare deploy/overlays/standard --set mode=standard
+compare "$folder/tls" --set mode=standard,nats.tlsSecret=tidings-nats-tls
+
