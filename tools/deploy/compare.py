@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """Compare the objects that the chart renders with those of the Kustomize overlays.
 
-Usage: compare.py CHART_YAML KUSTOMIZE_YAML. Prints each difference and exits with 1 if there is any.
+Usage: compare.py CHART_YAML KUSTOMIZE_YAML. Prints each difference, and exits with 1 if there is
+any.
 
 Ignored: labels of objects, annotations, the pull policy, and objects that only one of the two can
 have: the Namespace of Kustomize, and the chart's generated Secret and test pod.

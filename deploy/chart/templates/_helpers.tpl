@@ -1,7 +1,10 @@
 {{- define "tidings.fullname" -}}
 {{- $name := .Values.fullnameOverride -}}
 {{- if not $name -}}
-{{- $name = ternary .Release.Name (printf "%s-tidings" .Release.Name) (contains "tidings" .Release.Name) -}}
+{{- $name = .Release.Name -}}
+{{- if not (contains "tidings" $name) -}}
+{{- $name = printf "%s-tidings" $name -}}
+{{- end -}}
 {{- end -}}
 {{- $name | trunc 40 | trimSuffix "-" -}}
 {{- end -}}
@@ -68,7 +71,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- range $role := list "ingest" "worker" -}}
 {{- $values := index $.Values $role -}}
 {{- if and $values.keda.enabled $values.autoscaling.enabled -}}
-{{- fail (printf "%s.keda.enabled: set %s.autoscaling.enabled to false, because both would set the replicas" $role $role) -}}
+{{- $why := "because both would set the replicas" -}}
+{{- fail (printf "%s.keda.enabled: set %s.autoscaling.enabled to false, %s" $role $role $why) -}}
 {{- end -}}
 {{- if and $values.keda.enabled (not $values.keda.triggers) -}}
 {{- fail (printf "%s.keda.triggers: list at least one trigger" $role) -}}
@@ -76,7 +80,8 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- range $kind := list "autoscaling" "keda" -}}
 {{- $scaling := index $values $kind -}}
 {{- if gt (int $scaling.minReplicas) (int $scaling.maxReplicas) -}}
-{{- fail (printf "%s.%s.minReplicas: must be at most maxReplicas, which is %d" $role $kind (int $scaling.maxReplicas)) -}}
+{{- $most := int $scaling.maxReplicas -}}
+{{- fail (printf "%s.%s.minReplicas: must be at most maxReplicas, %d" $role $kind $most) -}}
 {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -111,13 +116,16 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- $_ := set $nats "url" (printf "nats://%s:4222" (include "tidings.natsName" $)) -}}
 {{- $_ := set $nats "username" "tidings" -}}
 {{- $_ := set $nats "replicas" 3 -}}
-{{- $_ := set $nats "storage_limit" (printf "%dGiB" (mul 3 (include "tidings.natsFileStore" $ | int))) -}}
+{{- $size := include "tidings.natsFileStore" $ | int -}}
+{{- $_ := set $nats "storage_limit" (printf "%dGiB" (mul 3 $size)) -}}
 {{- else -}}
 {{- $_ := set $nats "url" .external.url -}}
 {{- $_ := set $nats "replicas" (int .external.replicas) -}}
 {{- with .external.username }}{{ $_ := set $nats "username" . }}{{ end -}}
 {{- with .external.storageLimit }}{{ $_ := set $nats "storage_limit" . }}{{ end -}}
-{{- with .external.credentialsSecret }}{{ $_ := set $nats "credentials" "/run/secrets/tidings-nats-credentials/nats.creds" }}{{ end -}}
+{{- if .external.credentialsSecret -}}
+{{- $_ := set $nats "credentials" "/run/secrets/tidings-nats-credentials/nats.creds" -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- if include "tidings.natsPasswordSecret" . -}}
@@ -261,9 +269,10 @@ securityContext:
 {{- define "tidings.spread" -}}
 {{- $ := . -}}
 {{- range $key := list "kubernetes.io/hostname" "topology.kubernetes.io/zone" }}
+{{- $is_hard := and $.hard (eq $key "kubernetes.io/hostname") }}
 - topologyKey: {{ $key }}
   maxSkew: 1
-  whenUnsatisfiable: {{ ternary "DoNotSchedule" "ScheduleAnyway" (and $.hard (eq $key "kubernetes.io/hostname")) }}
+  whenUnsatisfiable: {{ ternary "DoNotSchedule" "ScheduleAnyway" $is_hard }}
   {{- if $.byRevision }}
   matchLabelKeys: [pod-template-hash]
   {{- end }}
