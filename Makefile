@@ -163,3 +163,8 @@ crds: ## Write deploy/crds from the types in rules/src/resource.rs
 .PHONY: chart-readme
 chart-readme: ## Write deploy/chart/README.md from values.yaml
 	@python=$$(tools/pip-tool.sh yaml); PYTHONPATH=.tools/yaml "$$python" tools/deploy/chart_readme.py
+
+.PHONY: alerts
+alerts: ## Write the PrometheusRule from deploy/monitoring/alerts.yaml
+	@python=$$(tools/pip-tool.sh yaml); \
+	PYTHONPATH=.tools/yaml "$$python" tools/deploy/check_alerts.py --write

@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
 # Check deploy/: the chart is linted and rendered with edge values, refuses bad values, renders the
-# same objects as Kustomize, and its README is up to date.
-# Installs helm and a YAML reader into .tools/ once.
+# same objects as Kustomize, and its README is up to date. Alerting rules are tested, and have a
+# runbook each. Installs helm, promtool and a YAML reader into .tools/ once.
 set -euo pipefail
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 cd "$project"
 helm=$(tools/deploy-tool.sh helm)
+promtool=$(tools/deploy-tool.sh promtool)
 python=$(tools/pip-tool.sh yaml)
 export PYTHONPATH=$project/.tools/yaml
 chart=deploy/chart
@@ -53,3 +54,9 @@ compare deploy/overlays/single
 compare deploy/overlays/standard --set mode=standard
 compare "$folder/tls" --set mode=standard,nats.tlsSecret=tidings-nats-tls
 
+echo "alerting rules and runbooks"
+"$promtool" check rules deploy/monitoring/alerts.yaml >"$folder/promtool" ||
+    { cat "$folder/promtool" && exit 1; }
+"$promtool" test rules deploy/monitoring/alerts.test.yaml >"$folder/promtool" ||
+    { cat "$folder/promtool" && exit 1; }
+"$python" tools/deploy/check_alerts.py
