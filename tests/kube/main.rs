@@ -4,6 +4,7 @@ mod api_server;
 mod api_server_outage;
 mod bed;
 mod crds;
+mod deploy;
 mod events;
 mod flux_crds;
 mod guides;
