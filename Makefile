@@ -34,6 +34,12 @@ up: nats-server ## Build and run everything on this machine (RULES=DIR, DEMO= fo
 build: nats-server ## Build the release executable, target/release/tidings
 	@$(CARGO) build --locked --release --bin tidings
 
+IMAGE ?= tidings:$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+
+.PHONY: image
+image: ## Build the image with docker, podman or buildah (IMAGE=NAME:TAG, ENGINE, PUSH=1)
+	@CARGO="$(CARGO)" tools/image.sh $(IMAGE)
+
 .PHONY: nats-server
 nats-server: ## Print the path of nats-server, and install it into .tools/ if it is missing
 	@tools/nats-server.sh

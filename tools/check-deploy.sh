@@ -14,6 +14,11 @@ chart=deploy/chart
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 
+fail() {
+    echo "check-deploy: $*" >&2
+    exit 1
+}
+
 # Run helm. It reports each symbolic link of the chart, which is what we want.
 run_helm() {
     "$helm" "$@" 2> >(grep -v 'found symbolic link' >&2 || true)
@@ -22,6 +27,16 @@ run_helm() {
 render() {
     run_helm template tidings "$chart" --namespace tidings "$@"
 }
+
+echo "versions"
+nats=$(sed -n 's|^go_module=.*nats-server/v2@||p' tools/nats-server.sh)
+grep -qx "ARG NATS_SERVER_VERSION=$nats" Containerfile ||
+    fail "Containerfile: NATS_SERVER_VERSION must be $nats, as in tools/nats-server.sh"
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+for file in "$chart/Chart.yaml" deploy/overlays/*/kustomization.yaml Containerfile; do
+    grep -Eq "(appVersion: |newTag: |VERSION=)$version\$" "$file" ||
+        fail "$file: the version must be $version, as in Cargo.toml"
+done
 
 echo "README of the chart"
 "$python" tools/deploy/chart_readme.py --check
@@ -56,7 +71,7 @@ compare "$folder/tls" --set mode=standard,nats.tlsSecret=tidings-nats-tls
 
 echo "alerting rules and runbooks"
 "$promtool" check rules deploy/monitoring/alerts.yaml >"$folder/promtool" ||
-    { cat "$folder/promtool" && exit 1; }
+    fail "$(cat "$folder/promtool")"
 "$promtool" test rules deploy/monitoring/alerts.test.yaml >"$folder/promtool" ||
-    { cat "$folder/promtool" && exit 1; }
+    fail "$(cat "$folder/promtool")"
 "$python" tools/deploy/check_alerts.py
