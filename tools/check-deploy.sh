@@ -52,11 +52,14 @@ echo "bad values"
 
 echo "chart and Kustomize render the same objects"
 # A kustomization may only name relative folders.
-mkdir "$folder/tls"
-cat >"$folder/tls/kustomization.yaml" <<END
+mkdir "$folder/all"
+relative() {
+    realpath --relative-to="$folder/all" "deploy/$1"
+}
+cat >"$folder/all/kustomization.yaml" <<END
 namespace: tidings
-resources: [$(realpath --relative-to="$folder/tls" deploy/overlays/standard)]
-components: [$(realpath --relative-to="$folder/tls" deploy/components/nats-tls)]
+resources: [$(relative overlays/standard)]
+components: [$(relative components/nats-tls), $(relative components/monitoring)]
 END
 compare() {
     local kustomization=$1
@@ -67,11 +70,15 @@ compare() {
 }
 compare deploy/overlays/single
 compare deploy/overlays/standard --set mode=standard
-compare "$folder/tls" --set mode=standard,nats.tlsSecret=tidings-nats-tls
+compare "$folder/all" --set mode=standard,nats.tlsSecret=tidings-nats-tls \
+    --set monitoring.podMonitor.enabled=true,monitoring.prometheusRule.enabled=true
 
-echo "alerting rules and runbooks"
+echo "alerting rules, runbooks and dashboard"
 "$promtool" check rules deploy/monitoring/alerts.yaml >"$folder/promtool" ||
     fail "$(cat "$folder/promtool")"
 "$promtool" test rules deploy/monitoring/alerts.test.yaml >"$folder/promtool" ||
     fail "$(cat "$folder/promtool")"
+"$python" tools/deploy/check_alerts.py --queries >"$folder/queries.yaml"
+"$promtool" check rules "$folder/queries.yaml" >"$folder/promtool" ||
+    fail "dashboard.json: $(cat "$folder/promtool")"
 "$python" tools/deploy/check_alerts.py

@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""Check what promtool does not know of deploy/monitoring/alerts.yaml.
+"""Check what promtool does not know of deploy/monitoring: alerts.yaml and dashboard.json.
 
 - Each alert has a severity and names its runbook page, and each page belongs to an alert.
 - Each metric is in docs/reference/metrics.md.
 - The PrometheusRule of the component has the same groups; --write writes it.
+
+--queries prints the queries of the dashboard as recording rules, for promtool.
 """
 
 import io
+import json
 import pathlib
 import re
 import sys
@@ -14,6 +17,7 @@ import sys
 from ruamel.yaml import YAML
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+DASHBOARD = ROOT / "deploy/monitoring/dashboard.json"
 ALERTS = ROOT / "deploy/monitoring/alerts.yaml"
 RULE = ROOT / "deploy/components/monitoring/prometheus-rule.yaml"
 RUNBOOKS = ROOT / "docs/runbooks"
@@ -42,6 +46,13 @@ def rule():
     return HEAD + "".join(f"  {line}\n" if line else "\n" for line in lines)
 
 
+def queries():
+    """Yields (title of the panel, expression) of the dashboard."""
+    for panel in json.loads(DASHBOARD.read_text(encoding="utf-8"))["panels"]:
+        for target in panel.get("targets", []):
+            yield panel["title"], target["expr"].replace("$__rate_interval", "5m")
+
+
 def problems():
     groups = YAML(typ="safe", pure=True).load(ALERTS.read_text(encoding="utf-8"))["groups"]
     alerts = [rule for group in groups for rule in group["rules"]]
@@ -56,7 +67,9 @@ def problems():
             yield f"{name}: annotations.runbook must be {page}"
         if not (ROOT / page).exists():
             yield f"{name}: {page} does not exist"
-        for metric in METRIC.findall(alert["expr"]):
+    expressions = [(alert["alert"], alert["expr"]) for alert in alerts] + list(queries())
+    for name, expression in expressions:
+        for metric in METRIC.findall(expression):
             if metric not in known and metric.removesuffix("_bucket") not in known:
                 yield f"{name}: {metric} is not in docs/reference/metrics.md"
     for page in RUNBOOKS.glob("*.md"):
@@ -73,6 +86,13 @@ def problems():
 def main():
     if sys.argv[1:] == ["--write"]:
         RULE.write_text(rule(), encoding="utf-8")
+        return 0
+    if sys.argv[1:] == ["--queries"]:
+        rules = [
+            {"record": f"panel:{index}", "expr": expression}
+            for index, (_, expression) in enumerate(queries())
+        ]
+        print(json.dumps({"groups": [{"name": "dashboard", "rules": rules}]}))
         return 0
     found = list(problems())
     print("\n".join(found), end="\n" if found else "")
