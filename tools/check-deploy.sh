@@ -47,6 +47,14 @@ for values in "$chart"/values.yaml "$chart"/ci/*.yaml; do
     render --values "$values" >"$folder/edge.yaml"
 done
 
+echo "package"
+# The package holds copies of what the chart's symbolic links lead to.
+run_helm package "$chart" --destination "$folder" >/dev/null
+render --values "$chart/ci/everything.yaml" >"$folder/chart.yaml"
+"$helm" template tidings "$folder"/tidings-*.tgz --namespace tidings \
+    --values "$chart/ci/everything.yaml" >"$folder/package.yaml"
+cmp "$folder/chart.yaml" "$folder/package.yaml" || fail "the package renders other objects"
+
 echo "bad values"
 "$python" tools/deploy/bad_values.py "$helm"
 
