@@ -33,7 +33,7 @@ nats=$(sed -n 's|^go_module=.*nats-server/v2@||p' tools/nats-server.sh)
 grep -qx "ARG NATS_SERVER_VERSION=$nats" Containerfile ||
     fail "Containerfile: NATS_SERVER_VERSION must be $nats, as in tools/nats-server.sh"
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-for file in "$chart/Chart.yaml" deploy/overlays/*/kustomization.yaml Containerfile; do
+for file in "$chart/Chart.yaml" deploy/overlays/s*/kustomization.yaml Containerfile; do
     grep -Eq "(appVersion: |newTag: |VERSION=)$version\$" "$file" ||
         fail "$file: the version must be $version, as in Cargo.toml"
 done
