@@ -21,12 +21,12 @@ const FOREIGN_KINDS: [(&str, &str, &str, &str); 3] = [
     ("keda.sh", "v1alpha1", "ScaledObject", "scaledobjects"),
 ];
 
-fn project(path: &str) -> PathBuf {
+pub fn project(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
 /// The standard output of a program that must succeed.
-async fn output_of(program: &Path, arguments: &[&str]) -> String {
+pub async fn output_of(program: &Path, arguments: &[&str]) -> String {
     let run = Command::new(program).args(arguments).output().await;
     let output = run.expect("the program can be run");
     let errors = String::from_utf8_lossy(&output.stderr);
@@ -101,7 +101,7 @@ async fn apply(server: &KubeApiServer, manifests: &str, flags: &[&str]) -> Kubec
 
 /// Creates a namespace that enforces Pod Security `restricted`, and warns of violations by
 /// Deployments and StatefulSets.
-async fn restricted_namespace(server: &KubeApiServer, name: &str) {
+pub async fn restricted_namespace(server: &KubeApiServer, name: &str) {
     let levels = json!({
         "pod-security.kubernetes.io/enforce": "restricted",
         "pod-security.kubernetes.io/warn": "restricted",
@@ -257,4 +257,42 @@ async fn the_api_server_accepts_the_chart_and_admits_its_pods() {
         let test = chart(mode, &only_test).await;
         applies_cleanly(&server, &format!("the test pod of {mode}"), &test).await;
     }
+}
+
+#[tokio::test]
+async fn the_service_of_notification_controller_can_lead_to_tidings() {
+    let server = KubeApiServer::start().await;
+    let meta = json!({"name": "notification-controller", "namespace": "flux-system"});
+    let service = json!({
+        "apiVersion": "v1",
+        "kind": "Service",
+        "metadata": meta,
+        "spec": {
+            "type": "ClusterIP",
+            "selector": {"app": "notification-controller"},
+            "ports": [{"name": "http", "port": 80, "protocol": "TCP", "targetPort": "http"}],
+        },
+    });
+    restricted_namespace(&server, "flux-system").await;
+    let as_flux = ["--field-manager=kustomize-controller"];
+    apply(&server, &service.to_string(), &as_flux)
+        .await
+        .expect_success();
+
+    let ours = kustomize(&project("deploy/overlays/flux-service")).await;
+    let forced = ["--force-conflicts"];
+    apply(&server, &ours, &forced).await.expect_success();
+    let get = [
+        "get",
+        "service/notification-controller",
+        "--namespace=flux-system",
+    ];
+    let printed = server
+        .kubectl(&[&get[..], &["--output=json"]].concat())
+        .await;
+    let stored: Value =
+        serde_json::from_str(&printed.expect_success()).expect("kubectl prints JSON");
+    let name = &stored["spec"]["externalName"];
+    assert_eq!(name, "tidings.tidings.svc.cluster.local", "{stored}");
+    assert!(stored["spec"]["clusterIP"].is_null(), "{stored}");
 }

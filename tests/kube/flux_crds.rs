@@ -44,7 +44,7 @@ async fn server() -> KubeApiServer {
 }
 
 /// Installs the CRDs of Flux, as a Flux upgrade does.
-async fn install_flux(server: &KubeApiServer) {
+pub async fn install_flux(server: &KubeApiServer) {
     let specs: Value = serde_json::from_str(FLUX).expect("the file is JSON");
     for (kind, plural) in [("Alert", "alerts"), ("Provider", "providers")] {
         let as_flux_does = [

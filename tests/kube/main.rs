@@ -8,6 +8,7 @@ mod deploy;
 mod events;
 mod flux_crds;
 mod guides;
+mod helm_release;
 mod labels;
 mod lease;
 mod many_rules;
