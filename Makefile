@@ -34,6 +34,12 @@ up: nats-server ## Build and run everything on this machine (RULES=DIR, DEMO= fo
 build: nats-server ## Build the release executable, target/release/tidings
 	@$(CARGO) build --locked --release --bin tidings
 
+IMAGE ?= tidings:$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+
+.PHONY: image
+image: ## Build the image with docker, podman or buildah (IMAGE=NAME:TAG, ENGINE, PUSH=1)
+	@CARGO="$(CARGO)" tools/image.sh $(IMAGE)
+
 .PHONY: nats-server
 nats-server: ## Print the path of nats-server, and install it into .tools/ if it is missing
 	@tools/nats-server.sh
@@ -110,8 +116,8 @@ bench: nats-server ## Measure throughput, latency, memory, calls to a forge, per
 
 .PHONY: check
 check: ## Run every check that is not a test
-	@MAKE=$(MAKE) tools/steps.sh check-format check-language check-proto check-lints check-doc \
-		check-dependencies
+	@MAKE=$(MAKE) tools/steps.sh check-format check-language check-proto check-deploy check-lints \
+		check-doc check-dependencies
 
 .PHONY: check-format
 check-format: ## Compare the code with rustfmt's output
@@ -129,6 +135,13 @@ check-language: ## Check wording, line width, links and spelling
 .PHONY: check-proto
 check-proto: ## Compare the wire contract with the last release
 	@tools/proto-breaking.sh
+
+# The script exits with 3 if this machine cannot install what is needed. In CI that is an error.
+.PHONY: check-deploy
+check-deploy: ## Check the chart, Kustomize, alerting rules and runbooks in deploy/
+	@if tools/check-deploy.sh; then true; elif [ $$? -eq 3 ] && [ "$${CI:-}" != true ]; then \
+		echo "skipped: the checks of deploy/; see above"; \
+	else exit 1; fi
 
 .PHONY: check-lints
 check-lints: ## Run clippy and deny its warnings
@@ -152,3 +165,12 @@ docs: ## Write docs/reference/ and the tables of docs/providers.md
 .PHONY: crds
 crds: ## Write deploy/crds from the types in rules/src/resource.rs
 	@$(CARGO) run --locked --quiet --bin tidings -- crds --write deploy/crds
+
+.PHONY: chart-readme
+chart-readme: ## Write deploy/chart/README.md from values.yaml
+	@python=$$(tools/pip-tool.sh yaml); PYTHONPATH=.tools/yaml "$$python" tools/deploy/chart_readme.py
+
+.PHONY: alerts
+alerts: ## Write the PrometheusRule from deploy/monitoring/alerts.yaml
+	@python=$$(tools/pip-tool.sh yaml); \
+	PYTHONPATH=.tools/yaml "$$python" tools/deploy/check_alerts.py --write

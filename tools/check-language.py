@@ -66,7 +66,7 @@ def main():
     for name in tracked():
         try:
             lines = (ROOT / name).read_text().splitlines()
-        except (UnicodeDecodeError, FileNotFoundError):
+        except (UnicodeDecodeError, FileNotFoundError, IsADirectoryError):
             continue
         is_wide = any(fnmatch.fnmatch(name, pattern) for pattern in WIDE)
         for number in () if is_wide else wide_lines(name, lines):

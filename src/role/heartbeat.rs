@@ -109,6 +109,7 @@ fn described(role: Role, settings: &Settings, now: Timestamp) -> Heartbeat {
         Role::Up => ("up", settings.cluster.as_str(), &settings.worker.pools[..]),
         Role::Ingest => ("ingest", settings.cluster.as_str(), &[][..]),
         Role::Router => ("router", "", &[][..]),
+        Role::Bridge => ("bridge", "", &[][..]),
         Role::Worker => ("worker", "", &settings.worker.pools[..]),
     };
     Heartbeat {

@@ -44,7 +44,7 @@ async fn server() -> KubeApiServer {
 }
 
 /// Installs the CRDs of Flux, as a Flux upgrade does.
-async fn install_flux(server: &KubeApiServer) {
+pub async fn install_flux(server: &KubeApiServer) {
     let specs: Value = serde_json::from_str(FLUX).expect("the file is JSON");
     for (kind, plural) in [("Alert", "alerts"), ("Provider", "providers")] {
         let as_flux_does = [
@@ -68,7 +68,7 @@ async fn install_flux(server: &KubeApiServer) {
 async fn install_ours(server: &KubeApiServer) {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds");
     server
-        .kubectl(&["apply", "--server-side", "--force-conflicts", "-f", folder])
+        .kubectl(&["apply", "--server-side", "--force-conflicts", "-k", folder])
         .await
         .expect_success();
     let old = ["alerts", "providers"].map(|plural| format!("{plural}.v1beta1.{GROUP}"));
@@ -160,14 +160,14 @@ async fn the_crds_of_tidings_replace_those_of_flux_and_keep_all_objects() {
 
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/deploy/crds");
     let rejected = server
-        .kubectl(&["apply", "--server-side", "-f", folder])
+        .kubectl(&["apply", "--server-side", "-k", folder])
         .await;
     assert!(
         !rejected.success && rejected.errors.contains("--force-conflicts"),
         "{rejected:?}"
     );
     server
-        .kubectl(&["apply", "--server-side", "--force-conflicts", "-f", folder])
+        .kubectl(&["apply", "--server-side", "--force-conflicts", "-k", folder])
         .await
         .expect_success();
 

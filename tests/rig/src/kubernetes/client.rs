@@ -96,7 +96,7 @@ impl KubeApiServer {
 
     /// Installs the project's CRDs, and waits until they are served.
     pub async fn install_crds(&self) {
-        self.kubectl(&["apply", "--server-side", "-f", CRDS])
+        self.kubectl(&["apply", "--server-side", "-k", CRDS])
             .await
             .expect_success();
         let client = self.client().await;

@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# Check deploy/: the chart is linted and rendered with edge values, refuses bad values, renders the
+# same objects as Kustomize, and its README is up to date. Alerting rules are tested, and have a
+# runbook each. Installs helm, promtool and a YAML reader into .tools/ once.
+set -euo pipefail
+
+project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+cd "$project"
+helm=$(tools/deploy-tool.sh helm)
+promtool=$(tools/deploy-tool.sh promtool)
+python=$(tools/pip-tool.sh yaml)
+export PYTHONPATH=$project/.tools/yaml
+chart=deploy/chart
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+
+fail() {
+    echo "check-deploy: $*" >&2
+    exit 1
+}
+
+# Run helm. It reports each symbolic link of the chart, which is what we want.
+run_helm() {
+    "$helm" "$@" 2> >(grep -v 'found symbolic link' >&2 || true)
+}
+
+render() {
+    run_helm template tidings "$chart" --namespace tidings "$@"
+}
+
+echo "versions"
+nats=$(sed -n 's|^go_module=.*nats-server/v2@||p' tools/nats-server.sh)
+grep -qx "ARG NATS_SERVER_VERSION=$nats" Containerfile ||
+    fail "Containerfile: NATS_SERVER_VERSION must be $nats, as in tools/nats-server.sh"
+version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
+for file in "$chart/Chart.yaml" deploy/overlays/s*/kustomization.yaml Containerfile; do
+    grep -Eq "(appVersion: |newTag: |VERSION=)$version\$" "$file" ||
+        fail "$file: the version must be $version, as in Cargo.toml"
+done
+
+echo "README of the chart"
+"$python" tools/deploy/chart_readme.py --check
+
+echo "edge values"
+for values in "$chart"/values.yaml "$chart"/ci/*.yaml; do
+    run_helm lint --quiet --strict --values "$values" "$chart"
+    render --values "$values" >"$folder/edge.yaml"
+done
+
+echo "package"
+# The package holds copies of what the chart's symbolic links lead to.
+run_helm package "$chart" --destination "$folder" >/dev/null
+render --values "$chart/ci/everything.yaml" >"$folder/chart.yaml"
+"$helm" template tidings "$folder"/tidings-*.tgz --namespace tidings \
+    --values "$chart/ci/everything.yaml" >"$folder/package.yaml"
+cmp "$folder/chart.yaml" "$folder/package.yaml" || fail "the package renders other objects"
+
+echo "bad values"
+"$python" tools/deploy/bad_values.py "$helm"
+
+echo "chart and Kustomize render the same objects"
+# A kustomization may only name relative folders.
+mkdir "$folder/all"
+relative() {
+    realpath --relative-to="$folder/all" "deploy/$1"
+}
+cat >"$folder/all/kustomization.yaml" <<END
+namespace: tidings
+resources: [$(relative overlays/standard)]
+components: [$(relative components/nats-tls), $(relative components/monitoring)]
+END
+compare() {
+    local kustomization=$1
+    shift
+    tools/kustomize.sh "$kustomization" >"$folder/kustomize.yaml"
+    render "$@" >"$folder/chart.yaml"
+    "$python" tools/deploy/compare.py "$folder/chart.yaml" "$folder/kustomize.yaml"
+}
+compare deploy/overlays/single
+compare deploy/overlays/standard --set mode=standard
+compare "$folder/all" --set mode=standard,nats.tlsSecret=tidings-nats-tls \
+    --set monitoring.podMonitor.enabled=true,monitoring.prometheusRule.enabled=true
+
+echo "alerting rules, runbooks and dashboard"
+"$promtool" check rules deploy/monitoring/alerts.yaml >"$folder/promtool" ||
+    fail "$(cat "$folder/promtool")"
+"$promtool" test rules deploy/monitoring/alerts.test.yaml >"$folder/promtool" ||
+    fail "$(cat "$folder/promtool")"
+"$python" tools/deploy/check_alerts.py --queries >"$folder/queries.yaml"
+"$promtool" check rules "$folder/queries.yaml" >"$folder/promtool" ||
+    fail "dashboard.json: $(cat "$folder/promtool")"
+"$python" tools/deploy/check_alerts.py
