@@ -21,23 +21,32 @@ pub struct Position {
     pub reads_all: bool,
     /// The metrics of the process.
     pub metrics: Metrics,
+    /// Missed events up to this sequence are counted; at first 0.
+    pub counted: u64,
 }
 
 impl Position {
-    /// Samples until `stop`.
-    pub async fn run(self, stop: CancellationToken) {
-        let mut ticks = tokio::time::interval(SAMPLE_EVERY);
-        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        let mut counted = 0;
-        while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-            let is_connected = self.bus.is_connected();
-            self.metrics.bus_up.set(i64::from(is_connected));
-            // What the server does not answer is sampled the next time.
-            if let Some((info, first)) = self.sample().await {
-                let pending = i64::try_from(info.num_pending).unwrap_or(i64::MAX);
-                self.metrics.bridge_events_pending.set(pending);
-                counted = self.count_missed(&info, first, counted);
+    /// Samples once, and then until `stop`. The first sample is complete when this returns: later,
+    /// the position does not show what was evicted while no bridge ran.
+    pub async fn start(mut self, stop: CancellationToken) -> impl Future<Output = ()> {
+        self.update().await;
+        async move {
+            let mut ticks = tokio::time::interval(SAMPLE_EVERY);
+            ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            while stop.run_until_cancelled(ticks.tick()).await.is_some() {
+                self.update().await;
             }
+        }
+    }
+
+    async fn update(&mut self) {
+        let is_connected = self.bus.is_connected();
+        self.metrics.bus_up.set(i64::from(is_connected));
+        // What the server does not answer is sampled the next time.
+        if let Some((info, first)) = self.sample().await {
+            let pending = i64::try_from(info.num_pending).unwrap_or(i64::MAX);
+            self.metrics.bridge_events_pending.set(pending);
+            self.count_missed(&info, first);
         }
     }
 
@@ -53,12 +62,12 @@ impl Position {
         Some((events.consumer_info(&self.name).await.ok()?, first))
     }
 
-    fn count_missed(&self, info: &Info, first: u64, counted: u64) -> u64 {
+    fn count_missed(&mut self, info: &Info, first: u64) {
         // A consumer that has delivered nothing may begin anywhere.
         if !self.reads_all || info.delivered.consumer_sequence == 0 {
-            return counted;
+            return;
         }
-        let missed = missed(info.delivered.stream_sequence, first, counted);
+        let missed = missed(info.delivered.stream_sequence, first, self.counted);
         if missed > 0 {
             self.metrics.bridge_events_missed_total.inc_by(missed);
             tracing::error!(
@@ -68,7 +77,7 @@ impl Position {
                 "stream EVENTS evicted events before the bridge read them"
             );
         }
-        counted.max(first.saturating_sub(1))
+        self.counted = self.counted.max(first.saturating_sub(1));
     }
 }
 

@@ -108,10 +108,10 @@ async fn start(context: &Context, plan: Plan) -> anyhow::Result<()> {
         name: plan.name,
         reads_all: plan.filters == [subject::ALL_EVENTS],
         metrics: context.metrics.clone(),
+        counted: 0,
     };
-    context
-        .tasks
-        .spawn(position.run(context.stop.pulling.clone()));
+    let position = position.start(context.stop.pulling.clone()).await;
+    context.tasks.spawn(position);
     let target = plan
         .url
         .map_or_else(|| Target::Stream(Box::new(bus.clone())), Target::Url);
