@@ -1,5 +1,6 @@
 //! `/scaling`: what waits, for autoscalers.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use futures::{StreamExt, stream};
@@ -311,6 +312,32 @@ async fn many_requests_at_a_time_cost_as_much_as_one() {
     let all = requests_to_server().await - before;
     // Each reading makes dozens of requests, and the roles make some themselves.
     assert!(all < REQUESTS * 4, "{all} requests; one answer: {one}");
+}
+
+#[tokio::test]
+async fn probes_are_answered_while_many_requests_wait_for_a_server_that_hangs() {
+    let mut rig = Rig::start(TIDINGS).await;
+    let router = rig.run(Role::router()).await;
+    rig.nats().freeze();
+    // Requests that wait get another error than those that are refused, because too many wait.
+    eventually("some requests wait and others are refused", async || {
+        let answers = stream::iter(0..50).map(async |_| router.get("/scaling").await.body);
+        let answers = answers.buffer_unordered(50).collect::<HashSet<String>>();
+        let probes = async {
+            for _ in 0..20 {
+                assert_eq!(router.get("/livez").await.status, 200);
+            }
+        };
+        let (answers, ()) = tokio::join!(answers, probes);
+        let errors = answers.iter().filter(|answer| answer.contains("error"));
+        (errors.count() > 1).then_some(())
+    })
+    .await;
+    rig.nats().thaw();
+    eventually("the router answers again", async || {
+        (router.get("/scaling").await.status == 200).then_some(())
+    })
+    .await;
 }
 
 #[tokio::test]

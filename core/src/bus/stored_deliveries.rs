@@ -24,8 +24,8 @@ pub struct StoredDelivery {
     pub stored_at: Timestamp,
     /// When a parked delivery becomes ready. `None` for a ready one.
     pub next_attempt_at: Option<Timestamp>,
-    /// Whether a parked delivery waits for the circuit of its destination, and becomes ready earlier
-    /// if that closes.
+    /// Whether a parked delivery waits for the circuit of its destination, and becomes ready
+    /// earlier if that closes.
     pub waits_for_circuit: bool,
 }
 

@@ -77,7 +77,7 @@ async fn answer_scaling(State(scaling): State<Scaling>, RawQuery(query): RawQuer
         let (_, value) = pairs.find(|(name, _)| *name == key)?;
         Some(percent_decode_str(value).decode_utf8_lossy().into_owned())
     };
-    let (status, body) = match scaling.current().await {
+    let (status, body) = match scaling.asked().await {
         Ok(workload) => {
             let answer = ScalingAnswer::new(&workload);
             let answer = answer.including(asked("pool").as_deref(), asked("type").as_deref());

@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex as SyncMutex;
-use tokio::sync::Mutex;
+use tokio::sync::{Mutex, Semaphore};
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
@@ -22,18 +22,35 @@ const KEPT_FOR: Duration = Duration::from_secs(1);
 /// How often the metrics are updated when nobody asks.
 const UPDATE_EVERY: Duration = Duration::from_secs(5);
 
+/// A reading that takes longer counts as failed.
+const READ_WITHIN: Duration = Duration::from_secs(3);
+/// The most requests that wait for a reading, of the 64 connections to the admin endpoint.
+const MOST_WAITING: usize = 40;
+
 /// Reads what waits. Clones share what was read.
 #[derive(Clone, Default)]
 pub struct Scaling {
     shared: Arc<Shared>,
 }
 
-#[derive(Default)]
 struct Shared {
     bus: OnceLock<(Bus, Metrics)>,
     last: Mutex<Option<Reading>>,
     /// The labels that the metrics have.
     shown: SyncMutex<HashSet<QueueLabels>>,
+    /// A permit for each request that may wait.
+    waiting: Semaphore,
+}
+
+impl Default for Shared {
+    fn default() -> Self {
+        Self {
+            bus: OnceLock::new(),
+            last: Mutex::default(),
+            shown: SyncMutex::default(),
+            waiting: Semaphore::new(MOST_WAITING),
+        }
+    }
 }
 
 /// What was read, and when.
@@ -72,8 +89,7 @@ impl Scaling {
         {
             return reading.result.clone();
         }
-        let result = bus.workload().await.map(Arc::new);
-        let result = result.map_err(|error| error.to_string());
+        let result = read(bus).await;
         if let Ok(workload) = &result {
             self.show(workload, metrics);
         }
@@ -82,6 +98,17 @@ impl Scaling {
             result: result.clone(),
         });
         result
+    }
+
+    /// What waits now, see [`Scaling::current`]. Refuses if many requests wait for an answer, so
+    /// that probes still find a free connection while the bus does not answer.
+    ///
+    /// # Errors
+    /// Too many requests wait, or there is no answer.
+    pub async fn asked(&self) -> Result<Arc<Workload>, String> {
+        let permit = self.shared.waiting.try_acquire();
+        let _permit = permit.map_err(|_| "too many requests wait for an answer")?;
+        self.current().await
     }
 
     fn show(&self, workload: &Workload, metrics: &Metrics) {
@@ -109,5 +136,16 @@ impl Scaling {
             .oldest_ready_seconds
             .set(workload.oldest_ready.as_secs_f64());
         metrics.events_unrouted.set(gauge(workload.events_unrouted));
+    }
+}
+
+async fn read(bus: &Bus) -> Result<Arc<Workload>, String> {
+    if !bus.is_connected() {
+        return Err("not connected to NATS".to_owned());
+    }
+    match tokio::time::timeout(READ_WITHIN, bus.workload()).await {
+        Ok(Ok(workload)) => Ok(Arc::new(workload)),
+        Ok(Err(error)) => Err(error.to_string()),
+        Err(_) => Err(format!("no answer of NATS within {READ_WITHIN:?}")),
     }
 }

@@ -76,7 +76,7 @@ pub fn json(stored: &StoredDelivery, state: State) -> serde_json::Value {
         "plannedAt": time(delivery.planned_at),
         "attempts": delivery.attempt,
         "reason": last.map(|last| &last.reason),
-        "status": last.map(|last| last.status),
+        "status": last.map(|last| last.status).filter(|status| *status > 0),
         "detail": last.map(|last| &last.detail),
         "lastAttemptAt": last.map(|last| time(last.started_at)),
     })

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 const ENTER: &str = "\x1b[?1049h\x1b[?25l";
 /// Shows the cursor and switches back.
 const LEAVE: &str = "\x1b[?25h\x1b[?1049l";
-/// The size of a terminal that does not tell.
+/// The columns and rows of a terminal whose size is not known.
 const USUAL_SIZE: (usize, usize) = (80, 24);
 
 /// A terminal that shows screens. Dropping it restores what was there.
