@@ -4,6 +4,7 @@
 //! shared: every role connects to the bus, and router and worker read rules.
 
 pub mod bus;
+pub mod clusters;
 pub mod ingest;
 pub mod router;
 pub mod rules;

@@ -52,6 +52,7 @@ pub mod crash_marks;
 pub mod extensions;
 mod history;
 mod later_events;
+pub mod live_clusters;
 pub mod losses;
 pub mod names;
 mod park;

@@ -12,6 +12,7 @@
 pub mod alert;
 pub mod check;
 pub mod cluster;
+pub mod cluster_selector;
 pub mod crd;
 pub mod document;
 mod doubt;

@@ -86,8 +86,46 @@ pub struct AlertSpec {
     /// all clusters. A Tidings extension.
     #[schemars(length(min = 1), inner(length(min = 1)))]
     pub clusters: Option<Vec<String>>,
+    /// Selects clusters by the labels that the hub gives them with `tidings fleet`. If `clusters`
+    /// is set too, both must match. A cluster that the hub does not know has no labels. Defaults to
+    /// all clusters. A Tidings extension.
+    pub cluster_selector: Option<ClusterSelectorSpec>,
     /// Template of the message. Defaults to the template of the Provider. A Tidings extension.
     pub template: Option<TemplateSpec>,
+}
+
+/// ClusterSelectorSpec selects clusters by their labels. All requirements must match.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterSelectorSpec {
+    /// Labels that the cluster must have.
+    #[schemars(extend("maxProperties" = 100))]
+    pub match_labels: Option<BTreeMap<String, String>>,
+    /// Requirements on the labels of the cluster.
+    #[schemars(length(max = 100))]
+    pub match_expressions: Option<Vec<RequirementSpec>>,
+}
+
+/// RequirementSpec is a requirement on one label.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)",
+        "message": "values are required for In and NotIn, and must be empty for other operators",
+    }
+]))]
+pub struct RequirementSpec {
+    /// Key of the label.
+    #[schemars(length(min = 1, max = 317))]
+    pub key: String,
+    /// Relation of the label to the values: In, NotIn, Exists or DoesNotExist. NotIn also matches a
+    /// cluster without the label.
+    #[schemars(extend("enum" = ["In", "NotIn", "Exists", "DoesNotExist"]))]
+    pub operator: String,
+    /// Values for In and NotIn.
+    #[schemars(length(max = 100), inner(length(max = 63)))]
+    pub values: Option<Vec<String>>,
 }
 
 /// SourceSpec selects objects by kind, name, namespace and labels.

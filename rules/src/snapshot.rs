@@ -50,6 +50,19 @@ pub struct LostExtensions {
     pub fields: Vec<String>,
     /// The clusters of an Alert that lost `clusters`. They stay in effect.
     pub clusters: Option<Vec<String>>,
+    /// The selector of an Alert that lost `clusterSelector`, as text. It stays in effect.
+    pub cluster_selector: Option<String>,
+}
+
+impl LostExtensions {
+    /// The lost restrictions that stay in effect, for people; empty without one.
+    pub fn restrictions(&self) -> Vec<String> {
+        let clusters = self.clusters.iter();
+        let clusters = clusters.map(|clusters| format!("clusters {}", clusters.join(", ")));
+        let selector = self.cluster_selector.iter();
+        let selector = selector.map(|selector| format!("clusterSelector {selector}"));
+        clusters.chain(selector).collect()
+    }
 }
 
 /// An Alert or a Provider, valid or rejected.

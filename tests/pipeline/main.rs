@@ -9,6 +9,7 @@ mod deliveries;
 mod event_endpoint;
 mod expressions;
 mod extensions;
+mod fleet_rules;
 mod hostile_rules;
 mod incidents;
 mod isolation;

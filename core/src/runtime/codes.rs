@@ -218,6 +218,12 @@ pub mod log {
              The fields `file`, `line`, `object` and `field` say where; `problem` has the fix.";
         RULE_PROBLEM_RESOLVED, "rule-problem-resolved", "info",
             "A reported problem in the rules is resolved.";
+        CLUSTERS_UNREADABLE, "clusters-unreadable", "warn",
+            "The bucket `clusters` cannot be read. The last known clusters stay in effect; before \
+             the first read nothing is pulled.";
+        CLUSTERS_LOST, "clusters-lost", "error",
+            "The bucket `clusters` was deleted. Running processes keep the last known labels and \
+             restrictions; add the clusters again with `tidings fleet` before they restart.";
         RULES_READER_PANICKED, "rules-reader-panicked", "error",
             "The reader of the rules panicked. Restart the process and report the error.";
         RESOURCE_VERSION_REGRESSED, "resource-version-regressed", "warn",
