@@ -129,6 +129,7 @@ fn provider_spec(kinds: Kinds) -> Value {
     let forges = names(|kind| kind.family == Family::CommitStatus);
     let only_forges = |field: &str| only(field, "that writes commit statuses", &forges);
     let writers = names(|kind| kind.family.writes_states());
+    let with_event = names(|kind| kind.fields.contains(&"clusterField"));
     let with_api = names(|kind| kind.fields.contains(&"apiAddress"));
     let one_id = json!({
         "rule": "!has(self.commitStatus) || !has(self.commitStatus.id) || \
@@ -144,6 +145,7 @@ fn provider_spec(kinds: Kinds) -> Value {
             "that writes commit statuses or incidents",
             &writers
         ),
+        only("clusterField", "that sends the event as JSON", &with_event),
         only("apiAddress", "with the API of a Git forge", &with_api),
         one_id
     ]);

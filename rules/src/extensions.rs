@@ -86,6 +86,7 @@ pub const EXTENSIONS: &[Extension] = &[
     provider("template.configMapKeyRef", "template-ref", Form::Reference, "texts/short"),
     provider("links", "links", Form::Boolean, "true"),
     provider("acceptRedirects", "accept-redirects", Form::Boolean, "true"),
+    provider("clusterField", "cluster-field", Form::Boolean, "true"),
     provider("reasonStates", "reason-states", Form::Map, "Deployed=success,Drifted=none"),
     provider("commitStatus.id", "commit-status-id", Form::Text, "qualified"),
     provider("commitStatus.pending", "commit-status-pending", Form::Boolean, "true"),

@@ -93,6 +93,7 @@ fn resolve(rules: &Rules, provider: &Provider) -> Result<ResolvedProvider, Unres
         reason_states: provider.reason_states.clone(),
         links: provider.links,
         accept_redirects: provider.accept_redirects,
+        cluster_field: provider.cluster_field,
         retry: provider.retry,
         manifest: provider.manifest.clone(),
     })

@@ -228,6 +228,10 @@ pub struct ProviderSpec {
     /// The redirect is not followed. Set it only if this is how the service confirms; a login page
     /// redirects in the same way. Defaults to false. A Tidings extension.
     pub accept_redirects: Option<bool>,
+    /// Whether the JSON of the event also names the cluster, as `metadata.cluster`, unless it is
+    /// `default`. Without it, a header or an attribute names the cluster. Only for types that send
+    /// the event as JSON. Defaults to false. A Tidings extension.
+    pub cluster_field: Option<bool>,
     /// Options of commit statuses. Only for types that write commit statuses. A Tidings extension.
     pub commit_status: Option<CommitStatusSpec>,
     /// States that reasons of severity info stand for: success, failure, pending or none, such as

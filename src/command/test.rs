@@ -135,8 +135,15 @@ pub async fn run(arguments: TestArguments) -> anyhow::Result<u8> {
     let is_reference_rejected = explanations
         .iter()
         .any(|explanation| explanation.verdict == Verdict::CrossNamespaceRefused);
-    let deliveries =
-        deliver::deliver_all(&explanations, &event, &rules, &settings, arguments.send).await?;
+    let deliveries = deliver::deliver_all(
+        &explanations,
+        &event,
+        &rules,
+        &settings,
+        clusters,
+        arguments.send,
+    )
+    .await?;
     let report = Report::new(&event, explanations, deliveries, &problems);
     match arguments.output {
         Output::Json => print_line(&serde_json::to_string(&report)?).map(drop)?,

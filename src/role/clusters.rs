@@ -7,7 +7,8 @@ use tidings_core::bus::live_clusters::LiveClusters;
 
 use crate::role::Context;
 
-/// Starts to follow the bucket `clusters`. Roles pull nothing before it was read once.
+/// Starts to follow the bucket `clusters`. A router pulls nothing before it was read
+/// once.
 pub fn start(context: &Context, bus: &Bus) -> Arc<LiveClusters> {
     let check = context.health.optional_check("clusters");
     LiveClusters::start(bus, check, context.stop.holding.clone())

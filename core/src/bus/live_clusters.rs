@@ -1,10 +1,10 @@
 //! The clusters of the fleet as they are now, shared by all tasks of a process.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
+use tokio::sync::watch;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -24,10 +24,19 @@ const CHECK_EVERY: Duration = Duration::from_secs(5);
 /// # Guarantees
 /// Reading takes no lock. While the bucket cannot be read, and after it was deleted, the last known
 /// clusters stay in effect.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct LiveClusters {
     clusters: ArcSwap<Clusters>,
-    loaded: AtomicBool,
+    loaded: watch::Sender<bool>,
+}
+
+impl Default for LiveClusters {
+    fn default() -> Self {
+        Self {
+            clusters: ArcSwap::default(),
+            loaded: watch::Sender::new(false),
+        }
+    }
 }
 
 impl LiveClusters {
@@ -35,7 +44,7 @@ impl LiveClusters {
     pub fn fixed(clusters: Clusters) -> Arc<Self> {
         Arc::new(Self {
             clusters: ArcSwap::from_pointee(clusters),
-            loaded: true.into(),
+            loaded: watch::Sender::new(true),
         })
     }
 
@@ -58,7 +67,15 @@ impl LiveClusters {
 
     /// Whether the bucket was read once.
     pub fn loaded(&self) -> bool {
-        self.loaded.load(Ordering::Acquire)
+        *self.loaded.borrow()
+    }
+
+    /// Waits until the bucket was read once, or for this long.
+    pub async fn wait_until_loaded(&self, limit: Duration) {
+        let mut loaded = self.loaded.subscribe();
+        let loaded = loaded.wait_for(|loaded| *loaded);
+        // The sender is in `self`, so that only the time can end.
+        let _ = tokio::time::timeout(limit, loaded).await;
     }
 
     async fn follow(&self, bus: &Bus, check: &Check) {
@@ -96,7 +113,7 @@ impl LiveClusters {
             if !std::mem::take(&mut is_lost) {
                 self.clusters.store(Arc::new(clusters.clone()));
             }
-            self.loaded.store(true, Ordering::Release);
+            self.loaded.send_replace(true);
             check.succeed();
         };
         let recreated = async {

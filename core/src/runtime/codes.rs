@@ -283,6 +283,9 @@ pub mod log {
             "An outcome was not published to OUTCOMES. Nothing depends on it.";
         TEMPLATE_FAILED, "template-failed", "warn",
             "A template failed, see `error`. The standard text was sent.";
+        STATE_CONFLICT, "state-conflict", "warn",
+            "Two clusters write commit statuses with the same id, see `conflict`. Set \
+             `commitStatus.id: qualified` in the `provider`.";
         EXPRESSION_CHILD_KILLED, "expression-child-killed", "warn",
             "A child process that evaluated the `commitStatusExpr` of `provider` was killed, see \
              `cause`. For `cpu-time` and `memory`, simplify the expression: until it changes, its \
