@@ -25,7 +25,7 @@ pub fn check(source: &str, escape: Escape, metadata: &BTreeMap<String, String>) 
     let names = program.names_read();
     let samples = samples(&names, metadata);
     let labels = labels_of(&names);
-    let context = |sample| sample_context(sample, escape, &labels);
+    let context = |sample: &Sample| sample_context(sample, escape, &labels);
     let variables = serde_json::to_value(context(&samples[0])).unwrap_or_default();
     let mut found: Vec<String> = names
         .iter()
