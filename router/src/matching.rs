@@ -43,9 +43,12 @@ pub fn verdict(
     if rules.options().no_cross_namespace_refs && object(event).namespace != alert.namespace {
         return Verdict::CrossNamespaceRefused;
     }
+    if !rules.may_use_provider(alert) {
+        return Verdict::ProviderNotGranted;
+    }
     // A missing Provider may be created soon, so its deliveries are planned and parked.
     rules
-        .provider(&alert.namespace, &alert.provider)
+        .provider_of(alert)
         .map_or(Verdict::Matched, |provider| {
             provider_verdict(provider, event)
         })

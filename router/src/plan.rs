@@ -128,10 +128,10 @@ pub fn explain(
 }
 
 fn delivery(alert: &Alert, event: &Event, rules: &Rules, context: PlanContext) -> Delivery {
-    let provider = rules.provider(&alert.namespace, &alert.provider);
+    let provider = rules.provider_of(alert);
     let reads_alert = provider.is_some_and(|provider| provider.commit_status_expr.is_some());
-    let [alert_id, provider_id] =
-        [&alert.name, &alert.provider].map(|name| (alert.namespace.as_str(), name.as_str()));
+    let alert_id = (alert.namespace.as_str(), alert.name.as_str());
+    let provider_id = (alert.provider_namespace.as_str(), alert.provider.as_str());
     let event_bytes = event.encoded_len();
     let is_large = event_bytes > MAX_EVENT_BYTES;
     let lacks_event_metadata = size(event) > MAX_EVENT_BYTES;
@@ -153,7 +153,7 @@ fn delivery(alert: &Alert, event: &Event, rules: &Rules, context: PlanContext) -
             },
         }),
         provider: Some(ProviderReference {
-            namespace: alert.namespace.clone(),
+            namespace: alert.provider_namespace.clone(),
             name: alert.provider.clone(),
             r#type: provider.map_or_else(String::new, |provider| provider.kind.name.to_owned()),
             pool: provider
@@ -184,7 +184,7 @@ fn planned_channel(alert: &Alert, provider: Option<&Arc<Provider>>) -> String {
 
 /// Explains a verdict. Names the values that were compared.
 fn detail(verdict: Verdict, alert: &Alert, event: &Event, clusters: &Clusters) -> String {
-    let provider = format!("Provider {}/{}", alert.namespace, alert.provider);
+    let provider = format!("Provider {}/{}", alert.provider_namespace, alert.provider);
     match verdict {
         Verdict::Matched => format!("the event goes to {provider}"),
         Verdict::AlertSuspended => "the Alert is suspended".to_owned(),
@@ -227,6 +227,11 @@ fn detail(verdict: Verdict, alert: &Alert, event: &Event, clusters: &Clusters) -
                 object(event).namespace
             )
         }
+        Verdict::ProviderNotGranted => format!(
+            "{provider} is in another namespace; create a ProviderGrant in namespace {} with \
+             spec.from: [{{namespace: {}}}]",
+            alert.provider_namespace, alert.namespace
+        ),
         Verdict::ProviderSuspended => format!("{provider} is suspended"),
         Verdict::NotACommitStatusProvider => {
             format!(

@@ -22,7 +22,7 @@ const MAX_NAME_LENGTH_V1BETA1: usize = 53;
 /// A compiled Alert.
 #[derive(Clone, Debug)]
 pub struct Alert {
-    /// The namespace of the Alert and of its Provider.
+    /// The namespace of the Alert.
     pub namespace: String,
     /// The name of the Alert.
     pub name: String,
@@ -42,8 +42,11 @@ pub struct Alert {
     pub clusters: Option<Globs>,
     /// Selects clusters by their labels, in addition to `clusters`; all clusters if `None`.
     pub cluster_selector: Option<ClusterSelector>,
-    /// The name of the Provider, which is in the same namespace.
+    /// The name of the Provider.
     pub provider: String,
+    /// The namespace of the Provider. Another one than that of the Alert needs a ProviderGrant;
+    /// [`Rules::provider_of`](crate::Rules::provider_of) checks it.
+    pub provider_namespace: String,
     /// Overrides the channel of the Provider, unless empty.
     pub channel: String,
     /// `spec.summary`; may be empty.
@@ -96,6 +99,11 @@ impl Alert {
             cluster_selector: spec
                 .cluster_selector
                 .map(|selector| ClusterSelector::compile(&selector, report)),
+            provider_namespace: provider_namespace(
+                spec.provider_ref.namespace,
+                &identity.namespace,
+                report,
+            ),
             provider: spec.provider_ref.name,
             channel: spec.channel.unwrap_or_default(),
             summary: spec.summary.unwrap_or_default(),
@@ -217,6 +225,15 @@ fn patterns(
         }
     }
     Some(patterns)
+}
+
+fn provider_namespace(given: Option<String>, own: &str, report: &mut Report<'_>) -> String {
+    const FIELD: &str = "spec.providerRef.namespace";
+    report.at_most(FIELD, given.as_deref(), 63);
+    if given.as_ref().is_some_and(String::is_empty) {
+        report.error(FIELD, "is empty; set a namespace, or remove the field");
+    }
+    given.unwrap_or_else(|| own.to_owned())
 }
 
 fn clusters(globs: &[String], report: &mut Report<'_>) -> Globs {

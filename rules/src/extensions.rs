@@ -72,6 +72,7 @@ pub const EXTENSIONS: &[Extension] = &[
     alert(CLUSTER_SELECTOR, "cluster-selector", Form::Selector,
         "env=prod,tier in (web,api),!legacy"),
     alert("channel", "channel", Form::Text, "on-call"),
+    alert("providerRef.namespace", "provider-namespace", Form::Text, "platform"),
     alert("eventSeverity", "event-severity", Form::Severity, "info,error"),
     alert("template.inline", "template", Form::Text, "{{ name }}: {{ event.message }}"),
     alert("template.configMapKeyRef", "template-ref", Form::Reference, "texts/short"),

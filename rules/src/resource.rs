@@ -55,8 +55,8 @@ impl Version {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AlertSpec {
-    /// Provider that the events are sent to. Must be in the namespace of the Alert.
-    pub provider_ref: Reference,
+    /// Provider that the events are sent to.
+    pub provider_ref: ProviderReferenceSpec,
     /// Severities to send. A string is the minimum severity: info (all events), warn or error. A
     /// list is an exact set, such as [info, error]. Defaults to error in v1beta1 and to info in
     /// later versions.
@@ -265,6 +265,36 @@ pub struct CommitStatusSpec {
 pub struct Reference {
     /// Name of the object.
     pub name: String,
+}
+
+/// ProviderReferenceSpec names a Provider.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+pub struct ProviderReferenceSpec {
+    /// Name of the object.
+    pub name: String,
+    /// Namespace of the Provider. Another namespace than that of the Alert needs a ProviderGrant
+    /// there. Defaults to the namespace of the Alert. A Tidings extension.
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+}
+
+/// ProviderGrantSpec shares Providers of the namespace with Alerts of other namespaces.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+pub struct ProviderGrantSpec {
+    /// Namespaces whose Alerts may reference the Providers.
+    #[schemars(length(min = 1, max = 100))]
+    pub from: Vec<GrantFromSpec>,
+    /// Names of the Providers. Defaults to all Providers of the namespace.
+    #[schemars(length(max = 100), inner(length(min = 1, max = 253)))]
+    pub providers: Option<Vec<String>>,
+}
+
+/// GrantFromSpec names a namespace.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+pub struct GrantFromSpec {
+    /// Name of the namespace.
+    #[schemars(length(max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub namespace: String,
 }
 
 /// RetrySpec defines the limits of retries.

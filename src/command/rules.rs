@@ -170,6 +170,7 @@ mod tests {
             ServedApi {
                 alerts: kind.clone(),
                 providers: kind,
+                grants: None,
             }
         };
         assert_eq!(kept_restrictions(&served(None)), None);

@@ -6,6 +6,7 @@ mod bed;
 mod crds;
 mod events;
 mod flux_crds;
+mod grants;
 mod guides;
 mod labels;
 mod lease;

@@ -10,6 +10,7 @@ mod event_endpoint;
 mod expressions;
 mod extensions;
 mod fleet_rules;
+mod grants;
 mod hostile_rules;
 mod incidents;
 mod isolation;

@@ -30,6 +30,9 @@ terms! {
         CrossNamespaceRefused = "cross-namespace-refused",
             "The object is in another namespace than the alert, and \
              `rules.no_cross_namespace_refs` is set.";
+        ProviderNotGranted = "provider-not-granted",
+            "The provider is in another namespace, and no ProviderGrant there shares it with the \
+             alert's namespace.";
         ProviderSuspended = "provider-suspended", "The provider has `suspend: true`.";
         NotACommitStatusProvider = "not-a-commit-status-provider",
             "The event has the metadata `commit_status: update` and the provider does not write \

@@ -78,6 +78,24 @@ impl ClusterState {
         }
     }
 
+    /// Forgets the objects of other watches: the CRD of an optional kind was removed. Returns
+    /// whether there were any.
+    pub(super) fn retain_watches(&mut self, watches: &[WatchedKind]) -> bool {
+        let before = self.listings.len();
+        self.listings.retain(|watch, _| watches.contains(watch));
+        self.listings.len() < before
+    }
+
+    /// Handles a watch that is denied. Without the permission to read grants, there are none.
+    /// Returns whether the rules have changed.
+    pub(super) fn handle_denied(&mut self, watch: &WatchedKind) -> bool {
+        let listing = self.listings.get_mut(watch);
+        listing.is_some_and(|listing| {
+            listing.begin();
+            listing.finish().0
+        })
+    }
+
     /// Handles an event of a watch of Alerts or Providers. Returns whether the rules have changed.
     pub(super) fn handle_rule_event(
         &mut self,

@@ -236,14 +236,15 @@ pub(super) fn reason_states(
 }
 
 pub(super) fn cluster_field(field: Option<bool>, kind: Kind, report: &mut Report<'_>) -> bool {
-    if field.is_some() && !kind.fields.contains(&"clusterField") {
+    let field = field.unwrap_or_default();
+    if field && !kind.fields.contains(&"clusterField") {
         let message = format!(
             "is not supported by type {}, which names the cluster in every message; remove it",
             kind.name
         );
         report.error("spec.clusterField", message);
     }
-    field.unwrap_or_default()
+    field
 }
 
 pub(super) fn max_in_flight(number: i64, report: &mut Report<'_>) -> Option<u32> {

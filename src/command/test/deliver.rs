@@ -112,8 +112,7 @@ fn prepared(
 ) -> Result<Prepared, String> {
     let reference = delivery.provider.clone().unwrap_or_default();
     let (namespace, name) = (&reference.namespace, &reference.name);
-    let provider: Arc<ResolvedProvider> = rules
-        .resolve(namespace, name)
+    let provider: Arc<ResolvedProvider> = providers::resolve(rules, delivery)
         .map_err(|unresolved: Unresolved| unresolved.to_string())?;
     prepare(provider, http).map_err(|invalid| format!("Provider {namespace}/{name}: {invalid}"))
 }

@@ -11,7 +11,7 @@ use tidings_core::bus::BusError;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::failpoint;
 use tidings_core::runtime::metrics::labels::NotAttempted;
-use tidings_core::{Delivery, Event, Failure, ProviderReference, Reason};
+use tidings_core::{Delivery, Event, Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider, Unresolved};
 
 use super::{HeldMessage, Worker};
@@ -62,10 +62,7 @@ impl Worker {
     /// The failure of an attempt that panicked. The delivery is parked under its id, because its
     /// state may not be recorded.
     fn panicked(&self, delivery: &Delivery) -> Processed {
-        let ProviderReference {
-            namespace, name, ..
-        } = reference(delivery);
-        let resolved = catch_unwind(AssertUnwindSafe(|| self.providers.resolve(namespace, name)));
+        let resolved = catch_unwind(AssertUnwindSafe(|| self.providers.resolve(delivery)));
         let retry = resolved
             .ok()
             .and_then(Result::ok)
@@ -140,10 +137,7 @@ impl Worker {
     }
 
     fn prepare(&self, delivery: &Delivery) -> Result<Arc<Prepared>, AttemptResult> {
-        let ProviderReference {
-            namespace, name, ..
-        } = reference(delivery);
-        let resolved = self.providers.resolve(namespace, name);
+        let resolved = self.providers.resolve(delivery);
         let provider = resolved.map_err(|unresolved| match unresolved {
             Unresolved::Missing(why) => {
                 AttemptResult::failed(Failure::transient(Reason::Missing, why))

@@ -30,6 +30,7 @@ fn served_api(lacks: &[&'static str]) -> ServedApi {
     ServedApi {
         alerts: kind("Alert"),
         providers: kind("Provider"),
+        grants: None,
     }
 }
 
