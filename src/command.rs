@@ -70,7 +70,7 @@ enum Command {
     Fleet(fleet::FleetArguments),
     /// Create and update the streams on the NATS server; recreate a lost consumer
     Streams(streams::StreamsArguments),
-    /// Print the CustomResourceDefinitions of Alert and Provider
+    /// Print the CustomResourceDefinitions of Alert, Provider and ProviderGrant
     Crds(crds::CrdsArguments),
     #[command(name = CHILD_COMMAND, hide = true)]
     BecomeNatsServer {

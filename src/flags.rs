@@ -93,6 +93,9 @@ pub struct RulesFlags {
     /// Namespace whose Alerts may use `namespace: "*"`; repeatable
     #[arg(long, value_name = "NAMESPACE")]
     namespace_wildcard_for: Vec<String>,
+    /// Give Alerts only events of the own cluster
+    #[arg(long)]
+    local_cluster_only: bool,
 }
 
 /// Flags of roles that route events.
@@ -229,7 +232,11 @@ impl AsFlags for RulesFlags {
                 namespace,
             )
         };
-        let mut flags: Vec<_> = source.into_iter().chain(reject).chain(selector).collect();
+        let local = self
+            .local_cluster_only
+            .then(|| flag("--local-cluster-only", "rules.local_cluster_only", "true"));
+        let switches = reject.into_iter().chain(local);
+        let mut flags: Vec<_> = source.into_iter().chain(switches).chain(selector).collect();
         flags.extend(self.watch_namespace.iter().map(watched));
         flags.extend(self.namespace_wildcard_for.iter().map(wildcard));
         flags

@@ -6,6 +6,7 @@
 
 pub mod bridge;
 pub mod bus;
+pub mod clusters;
 mod heartbeat;
 pub mod ingest;
 pub mod router;

@@ -66,6 +66,7 @@ pub mod extensions;
 pub mod heartbeats;
 mod history;
 mod later_events;
+pub mod live_clusters;
 pub mod losses;
 pub mod member;
 pub mod names;

@@ -18,6 +18,7 @@
 //!
 //! Pure: [`matching`], [`metadata`], [`pattern_searches`], [`mod@plan`].
 
+mod cluster_match;
 pub mod costly_patterns;
 pub mod matching;
 pub mod metadata;

@@ -1,5 +1,6 @@
 //! Decides whether an Alert matches an event, and if not, why. Pure.
 
+use tidings_core::bus::clusters::Clusters;
 use tidings_core::model::flux;
 use tidings_core::model::object_state::{self, ObjectState};
 pub use tidings_core::model::verdict::Verdict;
@@ -7,14 +8,16 @@ use tidings_core::{Event, ObjectLabels, object_labels};
 use tidings_rules::pattern::Decision;
 use tidings_rules::{Alert, EventSource, Family, Provider, Rules};
 
+use crate::cluster_match::cluster_verdict;
 use crate::pattern_searches::PatternSearches;
 
-/// The verdict of an Alert on an event. It allocates no memory before it searches with patterns,
-/// because it runs for every candidate Alert.
+/// The verdict of an Alert on an event. `clusters` is what the hub knows of clusters. It allocates
+/// no memory before it searches with patterns, because it runs for every candidate Alert.
 pub fn verdict(
     alert: &Alert,
     event: &Event,
     rules: &Rules,
+    clusters: &Clusters,
     searches: &mut PatternSearches,
 ) -> Verdict {
     if alert.suspended {
@@ -23,12 +26,9 @@ pub fn verdict(
     if let Some(verdict) = source_verdict(alert, event) {
         return verdict;
     }
-    if alert
-        .clusters
-        .as_ref()
-        .is_some_and(|clusters| !clusters.is_match(&event.cluster))
-    {
-        return Verdict::OtherCluster;
+    let cluster_verdict = cluster_verdict(alert, &event.cluster, clusters, rules.options());
+    if let Some(verdict) = cluster_verdict {
+        return verdict;
     }
     let mut searches = searches.of(alert, &event.message);
     match searches.search("spec.inclusionList", alert.included.as_ref()) {
@@ -43,9 +43,12 @@ pub fn verdict(
     if rules.options().no_cross_namespace_refs && object(event).namespace != alert.namespace {
         return Verdict::CrossNamespaceRefused;
     }
+    if !rules.may_use_provider(alert) {
+        return Verdict::ProviderNotGranted;
+    }
     // A missing Provider may be created soon, so its deliveries are planned and parked.
     rules
-        .provider(&alert.namespace, &alert.provider)
+        .provider_of(alert)
         .map_or(Verdict::Matched, |provider| {
             provider_verdict(provider, event)
         })
@@ -215,6 +218,7 @@ mod tests {
             rules.alert("apps", "a").unwrap(),
             event,
             rules,
+            &Clusters::new(),
             &mut searches,
         )
     }

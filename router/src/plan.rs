@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use tidings_core::bus::clusters::Clusters;
 use tidings_core::model::destination::fingerprint;
 use tidings_core::model::excerpt::excerpt;
 use tidings_core::model::flux;
@@ -13,6 +14,7 @@ use tidings_core::{AlertReference, Delivery, Event, Message, ProtoTimestamp, Pro
 use tidings_rules::provider::DEFAULT_POOL;
 use tidings_rules::{Alert, Provider, Rules, Template};
 
+use crate::cluster_match::explain_other;
 use crate::matching::{Verdict, names, object, verdict};
 use crate::metadata;
 use crate::pattern_searches::{LeftOut, PatternSearches};
@@ -55,23 +57,30 @@ pub struct AlertExplanation {
     pub delivery: Option<Delivery>,
 }
 
-/// Plans the deliveries of an event. Only candidate Alerts get a verdict: those with an event
-/// source for the event's object.
-pub fn plan(rules: &Rules, event: &Event, context: PlanContext) -> DeliveryPlan {
-    plan_with(rules, event, context, PatternSearches::default()).unwrap_or_default()
+/// Plans the deliveries of an event. `clusters` is what the hub knows of clusters. Only candidate
+/// Alerts get a verdict: those with an event source for the event's object.
+pub fn plan(
+    rules: &Rules,
+    event: &Event,
+    clusters: &Clusters,
+    context: PlanContext,
+) -> DeliveryPlan {
+    let searches = PatternSearches::default();
+    plan_with(rules, event, clusters, context, searches).unwrap_or_default()
 }
 
 /// Plans the deliveries of an event; `None` if the searches may not take enough steps for now.
 pub(crate) fn plan_with(
     rules: &Rules,
     event: &Event,
+    clusters: &Clusters,
     context: PlanContext,
     mut searches: PatternSearches,
 ) -> Option<DeliveryPlan> {
     let object = object(event);
     let mut plan = DeliveryPlan::default();
     for alert in rules.candidates(&object.kind, &object.namespace, &object.name) {
-        let verdict = verdict(alert, event, rules, &mut searches);
+        let verdict = verdict(alert, event, rules, clusters, &mut searches);
         if searches.must_go_on() {
             return None;
         }
@@ -85,11 +94,16 @@ pub(crate) fn plan_with(
 }
 
 /// Explains the verdict of every Alert, including rejected ones.
-pub fn explain(rules: &Rules, event: &Event, context: PlanContext) -> Vec<AlertExplanation> {
+pub fn explain(
+    rules: &Rules,
+    event: &Event,
+    clusters: &Clusters,
+    context: PlanContext,
+) -> Vec<AlertExplanation> {
     let mut searches = PatternSearches::default();
     let in_effect = rules.alerts().map(|alert| {
-        let verdict = verdict(alert, event, rules, &mut searches);
-        let mut detail = detail(verdict, alert, event);
+        let verdict = verdict(alert, event, rules, clusters, &mut searches);
+        let mut detail = detail(verdict, alert, event, clusters);
         if let Some(fields) = searches.fields_left_out(alert) {
             detail = format!("{detail}; {}", explain_left_out(fields));
         }
@@ -114,10 +128,10 @@ pub fn explain(rules: &Rules, event: &Event, context: PlanContext) -> Vec<AlertE
 }
 
 fn delivery(alert: &Alert, event: &Event, rules: &Rules, context: PlanContext) -> Delivery {
-    let provider = rules.provider(&alert.namespace, &alert.provider);
+    let provider = rules.provider_of(alert);
     let reads_alert = provider.is_some_and(|provider| provider.commit_status_expr.is_some());
-    let [alert_id, provider_id] =
-        [&alert.name, &alert.provider].map(|name| (alert.namespace.as_str(), name.as_str()));
+    let alert_id = (alert.namespace.as_str(), alert.name.as_str());
+    let provider_id = (alert.provider_namespace.as_str(), alert.provider.as_str());
     let event_bytes = event.encoded_len();
     let is_large = event_bytes > MAX_EVENT_BYTES;
     let lacks_event_metadata = size(event) > MAX_EVENT_BYTES;
@@ -139,7 +153,7 @@ fn delivery(alert: &Alert, event: &Event, rules: &Rules, context: PlanContext) -
             },
         }),
         provider: Some(ProviderReference {
-            namespace: alert.namespace.clone(),
+            namespace: alert.provider_namespace.clone(),
             name: alert.provider.clone(),
             r#type: provider.map_or_else(String::new, |provider| provider.kind.name.to_owned()),
             pool: provider
@@ -169,8 +183,8 @@ fn planned_channel(alert: &Alert, provider: Option<&Arc<Provider>>) -> String {
 }
 
 /// Explains a verdict. Names the values that were compared.
-fn detail(verdict: Verdict, alert: &Alert, event: &Event) -> String {
-    let provider = format!("Provider {}/{}", alert.namespace, alert.provider);
+fn detail(verdict: Verdict, alert: &Alert, event: &Event, clusters: &Clusters) -> String {
+    let provider = format!("Provider {}/{}", alert.provider_namespace, alert.provider);
     match verdict {
         Verdict::Matched => format!("the event goes to {provider}"),
         Verdict::AlertSuspended => "the Alert is suspended".to_owned(),
@@ -198,8 +212,13 @@ fn detail(verdict: Verdict, alert: &Alert, event: &Event) -> String {
             "no pattern of inclusionList that was decided matches the message".to_owned()
         }
         Verdict::MessageExcluded => "a pattern of exclusionList matches the message".to_owned(),
-        Verdict::OtherCluster => format!(
-            "the Alert's clusters do not include the cluster \"{}\"",
+        Verdict::OtherCluster => explain_other(alert, &event.cluster, clusters),
+        Verdict::ClusterNotVisible => format!(
+            "the hub does not show the cluster \"{}\" to namespace {}; see `tidings fleet list`",
+            event.cluster, alert.namespace
+        ),
+        Verdict::NotTheLocalCluster => format!(
+            "the event is from cluster \"{}\", and rules.local_cluster_only is set",
             event.cluster
         ),
         Verdict::CrossNamespaceRefused => {
@@ -208,6 +227,11 @@ fn detail(verdict: Verdict, alert: &Alert, event: &Event) -> String {
                 object(event).namespace
             )
         }
+        Verdict::ProviderNotGranted => format!(
+            "{provider} is in another namespace; create a ProviderGrant in namespace {} with \
+             spec.from: [{{namespace: {}}}]",
+            alert.provider_namespace, alert.namespace
+        ),
         Verdict::ProviderSuspended => format!("{provider} is suspended"),
         Verdict::NotACommitStatusProvider => {
             format!(
@@ -400,6 +424,7 @@ mod tests {
         let first = plan(
             &rules(),
             &event("text"),
+            &Clusters::new(),
             PlanContext {
                 event_sequence: 7,
                 ..PlanContext::default()
@@ -428,6 +453,7 @@ mod tests {
             plan(
                 &rules(),
                 &event("text"),
+                &Clusters::new(),
                 PlanContext {
                     event_sequence: 7,
                     ..PlanContext::default()
@@ -439,6 +465,7 @@ mod tests {
         let replayed = plan(
             &rules(),
             &event("text"),
+            &Clusters::new(),
             PlanContext {
                 generation: 1,
                 ..PlanContext::default()
@@ -465,7 +492,13 @@ mod tests {
                 .object(),
         ];
         let rules = Rules::compile(&objects, KINDS, &Options::default());
-        let deliveries = plan(&rules, &event("text"), PlanContext::default()).deliveries;
+        let deliveries = plan(
+            &rules,
+            &event("text"),
+            &Clusters::new(),
+            PlanContext::default(),
+        )
+        .deliveries;
         let reference = TemplateReference {
             config_map: "texts".into(),
             key: "short".into(),
@@ -483,7 +516,7 @@ mod tests {
     #[test]
     fn deliveries_of_a_large_event_carry_an_excerpt_of_it() {
         let large = event(&"x".repeat(MAX_EVENT_BYTES));
-        let plan = plan(&rules(), &large, PlanContext::default());
+        let plan = plan(&rules(), &large, &Clusters::new(), PlanContext::default());
         assert_eq!(plan.deliveries.len(), 2);
         for delivery in plan.deliveries {
             assert_eq!(delivery.event_bytes, large.encoded_len() as u64);
@@ -501,7 +534,7 @@ mod tests {
         );
         large.metadata.insert(key, value);
         let rules = rules();
-        let plan = plan(&rules, &large, PlanContext::default());
+        let plan = plan(&rules, &large, &Clusters::new(), PlanContext::default());
         assert_eq!(plan.deliveries.len(), 2);
         for delivery in plan.deliveries {
             assert!(delivery.encoded_len() < 5_000);
@@ -516,7 +549,12 @@ mod tests {
 
     #[test]
     fn every_alert_is_explained() {
-        let explained = explain(&rules(), &event("text"), PlanContext::default());
+        let explained = explain(
+            &rules(),
+            &event("text"),
+            &Clusters::new(),
+            PlanContext::default(),
+        );
         let actual: Vec<_> = explained
             .iter()
             .map(|it| (it.alert.as_str(), it.verdict.as_str(), it.detail.as_str()))

@@ -13,6 +13,7 @@ use std::thread::available_parallelism;
 
 use parking_lot::Mutex;
 use tidings_core::Event;
+use tidings_core::bus::clusters::Clusters;
 use tidings_rules::Rules;
 use tokio::sync::{Mutex as Turn, Semaphore};
 
@@ -59,22 +60,25 @@ impl Planner {
         &self,
         rules: Arc<Rules>,
         event: &Arc<Event>,
+        clusters: &Arc<Clusters>,
         context: PlanContext,
         delivered: i64,
     ) -> Option<DeliveryPlan> {
         if delivered > MOST_DELIVERIES {
-            return self.plan_shortly(rules, event, context).await;
+            return self.plan_shortly(rules, event, clusters, context).await;
         }
         // An event that was returned takes more steps, and costs nothing until it has its turn.
         let at_once = PatternSearches::for_now(STEPS_AT_ONCE);
         if delivered <= 1
-            && let Some(plan) = plan_with(&rules, event, context, at_once)
+            && let Some(plan) = plan_with(&rules, event, clusters, context, at_once)
         {
             return Some(plan);
         }
         let name = object(event).namespace.clone();
         let namespace = self.namespace(&name);
-        let plan = self.plan_in_turn(&namespace, rules, event, context).await;
+        let plan = self
+            .plan_in_turn(&namespace, rules, event, clusters, context)
+            .await;
         drop(namespace);
         self.namespaces
             .lock()
@@ -99,6 +103,7 @@ impl Planner {
         namespace: &Namespace,
         rules: Arc<Rules>,
         event: &Arc<Event>,
+        clusters: &Arc<Clusters>,
         context: PlanContext,
     ) -> Option<DeliveryPlan> {
         let (Ok(_waits), Ok(_waits_here)) =
@@ -107,7 +112,7 @@ impl Planner {
             return None;
         };
         let _turn = namespace.turn.lock().await;
-        self.on_thread(rules, event, context, PatternSearches::default())
+        self.on_thread(rules, event, clusters, context, PatternSearches::default())
             .await
     }
 
@@ -116,22 +121,25 @@ impl Planner {
         &self,
         rules: Arc<Rules>,
         event: &Arc<Event>,
+        clusters: &Arc<Clusters>,
         context: PlanContext,
     ) -> Option<DeliveryPlan> {
         let searches = PatternSearches::short(STEPS_AT_ONCE);
-        self.on_thread(rules, event, context, searches).await
+        self.on_thread(rules, event, clusters, context, searches)
+            .await
     }
 
     async fn on_thread(
         &self,
         rules: Arc<Rules>,
         event: &Arc<Event>,
+        clusters: &Arc<Clusters>,
         context: PlanContext,
         searches: PatternSearches,
     ) -> Option<DeliveryPlan> {
         let _thread = self.threads.acquire().await.ok()?;
-        let event = event.clone();
-        let plan = move || plan_with(&rules, &event, context, searches);
+        let (event, clusters) = (event.clone(), clusters.clone());
+        let plan = move || plan_with(&rules, &event, &clusters, context, searches);
         match tokio::task::spawn_blocking(plan).await {
             Ok(plan) => plan,
             Err(error) => match error.try_into_panic() {
@@ -178,8 +186,10 @@ mod tests {
 
     #[tokio::test]
     async fn a_costly_plan_leaves_the_runtime_free() {
+        let clusters = Arc::default();
         let (planner, event) = (Planner::new(8), costly_event("a"));
-        let mut plan = std::pin::pin!(planner.plan(rules(), &event, PlanContext::default(), 1));
+        let mut plan =
+            std::pin::pin!(planner.plan(rules(), &event, &clusters, PlanContext::default(), 1));
         // The only thread of this runtime is not blocked by the plan.
         tokio::select! {
             biased;
@@ -196,10 +206,11 @@ mod tests {
         let (planner, rules) = (Planner::new(16), rules());
         let plan = |namespace: &'static str| {
             let (planner, rules) = (&planner, rules.clone());
+            let clusters = Arc::default();
             async move {
                 let event = costly_event(namespace);
                 planner
-                    .plan(rules, &event, PlanContext::default(), 1)
+                    .plan(rules, &event, &clusters, PlanContext::default(), 1)
                     .await
                     .is_some()
             }
@@ -213,10 +224,17 @@ mod tests {
 
     #[tokio::test]
     async fn an_event_that_was_returned_often_is_planned_while_others_have_their_turn() {
+        let clusters = Arc::default();
         let (planner, event) = (Planner::new(8), costly_event("a"));
         let namespace = planner.namespace("a");
         let _turn = namespace.turn.lock().await;
-        let plan = planner.plan(rules(), &event, PlanContext::default(), MOST_DELIVERIES + 1);
+        let plan = planner.plan(
+            rules(),
+            &event,
+            &clusters,
+            PlanContext::default(),
+            MOST_DELIVERIES + 1,
+        );
         assert_eq!(plan.await.unwrap().verdicts, [Verdict::PatternTooCostly]);
     }
 }

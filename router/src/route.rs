@@ -6,6 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use tidings_core::Delivery;
 use tidings_core::bus::Bus;
+use tidings_core::bus::live_clusters::LiveClusters;
 use tidings_core::bus::publish::until_stored;
 use tidings_core::bus::pull::{PullMemory, Pulled, Puller, Stop};
 use tidings_core::bus::streams;
@@ -34,6 +35,7 @@ pub struct Router {
     rules: Arc<LiveRules>,
     metrics: Metrics,
     costly: Arc<CostlyPatterns>,
+    clusters: Arc<LiveClusters>,
     planner: Planner,
     concurrency: usize,
     /// The consumer sequence of the last message that was not redelivered, and its stream sequence
@@ -49,6 +51,7 @@ impl Router {
         rules: Arc<LiveRules>,
         metrics: Metrics,
         costly: Arc<CostlyPatterns>,
+        clusters: Arc<LiveClusters>,
         concurrency: usize,
     ) -> Arc<Self> {
         Arc::new(Self {
@@ -56,6 +59,7 @@ impl Router {
             rules,
             metrics,
             costly,
+            clusters,
             planner: Planner::new(concurrency),
             concurrency,
             gap: Mutex::default(),
@@ -63,7 +67,8 @@ impl Router {
     }
 
     /// Routes until `stop`, with this much `memory` for events. Pulls no events before the first
-    /// rules are complete, and none while the storage is nearly full.
+    /// rules are complete and the clusters of the fleet are read, and none while the storage is
+    /// nearly full.
     ///
     /// # Guarantees
     /// At least once: an event is acknowledged after all its deliveries are stored. A redelivered
@@ -87,12 +92,18 @@ impl Router {
         };
         let (pulling, router) = (self.clone(), self);
         let may_pull =
-            move || pulling.rules.loaded() && pulling.bus.storage().has_room_for_deliveries();
+            move || pulling.is_loaded() && pulling.bus.storage().has_room_for_deliveries();
         let handle = move |pulled| {
             let router = router.clone();
             async move { router.handle(pulled).await }
         };
         puller.run(stop, may_pull, handle)
+    }
+
+    /// Whether rules and clusters were read. An event that is routed earlier would match too little
+    /// or too much.
+    fn is_loaded(&self) -> bool {
+        self.rules.loaded() && self.clusters.loaded()
     }
 
     async fn handle(&self, pulled: Pulled) {
@@ -108,9 +119,9 @@ impl Router {
             generation: 0,
         };
         let (rules, event) = (self.rules.current(), Arc::new(event));
-        let plan = self
-            .planner
-            .plan(rules.clone(), &event, context, pulled.delivered);
+        let clusters = self.clusters.current();
+        let (planner, delivered) = (&self.planner, pulled.delivered);
+        let plan = planner.plan(rules.clone(), &event, &clusters, context, delivered);
         let Some(plan) = plan.await else {
             return self.return_later(&pulled).await;
         };

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use tidings_core::bus::clusters::Clusters;
 use tidings_core::{Event, ObjectLabels, ObjectReference, object_labels};
 use tidings_router::{PlanContext, Verdict, explain, plan};
 use tidings_rules::{Family, Kind, Kinds, Object, Options, Rules, Unresolved};
@@ -234,7 +235,7 @@ fn every_recorded_case_gives_the_same_result() {
     for case in recorded() {
         let name = case["name"].as_str().unwrap();
         let (rules, event) = (rules(&case), event(&case));
-        let explanations = explain(&rules, &event, PlanContext::default());
+        let explanations = explain(&rules, &event, &Clusters::new(), PlanContext::default());
         assert_eq!(
             explanations.len(),
             case["alerts"].as_array().unwrap().len(),
@@ -248,7 +249,7 @@ fn every_recorded_case_gives_the_same_result() {
             .filter_map(|explanation| explanation.delivery)
             .collect();
         assert_eq!(
-            plan(&rules, &event, PlanContext::default()).deliveries,
+            plan(&rules, &event, &Clusters::new(), PlanContext::default()).deliveries,
             explained,
             "{name}"
         );
@@ -274,6 +275,7 @@ fn a_delivery_is_planned_for_a_missing_provider() {
     let plan = plan(
         &rules,
         &event,
+        &Clusters::new(),
         PlanContext {
             event_sequence: 7,
             generation: 2,

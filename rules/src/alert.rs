@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use crate::cluster_selector::ClusterSelector;
 use crate::doubt;
 use crate::glob::Globs;
 use crate::options::Options;
@@ -21,7 +22,7 @@ const MAX_NAME_LENGTH_V1BETA1: usize = 53;
 /// A compiled Alert.
 #[derive(Clone, Debug)]
 pub struct Alert {
-    /// The namespace of the Alert and of its Provider.
+    /// The namespace of the Alert.
     pub namespace: String,
     /// The name of the Alert.
     pub name: String,
@@ -39,8 +40,13 @@ pub struct Alert {
     pub excluded: Option<Patterns>,
     /// The selected clusters; all clusters if `None`.
     pub clusters: Option<Globs>,
-    /// The name of the Provider, which is in the same namespace.
+    /// Selects clusters by their labels, in addition to `clusters`; all clusters if `None`.
+    pub cluster_selector: Option<ClusterSelector>,
+    /// The name of the Provider.
     pub provider: String,
+    /// The namespace of the Provider. Another one than that of the Alert needs a ProviderGrant;
+    /// [`Rules::provider_of`](crate::Rules::provider_of) checks it.
+    pub provider_namespace: String,
     /// Overrides the channel of the Provider, unless empty.
     pub channel: String,
     /// `spec.summary`; may be empty.
@@ -90,6 +96,14 @@ impl Alert {
             included,
             excluded,
             clusters: spec.clusters.map(|globs| clusters(&globs, report)),
+            cluster_selector: spec
+                .cluster_selector
+                .map(|selector| ClusterSelector::compile(&selector, report)),
+            provider_namespace: provider_namespace(
+                spec.provider_ref.namespace,
+                &identity.namespace,
+                report,
+            ),
             provider: spec.provider_ref.name,
             channel: spec.channel.unwrap_or_default(),
             summary: spec.summary.unwrap_or_default(),
@@ -213,6 +227,15 @@ fn patterns(
     Some(patterns)
 }
 
+fn provider_namespace(given: Option<String>, own: &str, report: &mut Report<'_>) -> String {
+    const FIELD: &str = "spec.providerRef.namespace";
+    report.at_most(FIELD, given.as_deref(), 63);
+    if given.as_ref().is_some_and(String::is_empty) {
+        report.error(FIELD, "is empty; set a namespace, or remove the field");
+    }
+    given.unwrap_or_else(|| own.to_owned())
+}
+
 fn clusters(globs: &[String], report: &mut Report<'_>) -> Globs {
     if globs.is_empty() || globs.iter().any(String::is_empty) {
         report.error(
@@ -224,20 +247,26 @@ fn clusters(globs: &[String], report: &mut Report<'_>) -> Globs {
 }
 
 /// Whether the label is valid in Kubernetes.
-fn is_label(key: &str, value: &str) -> bool {
-    let word = |text: &str| {
-        let edge = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
-        let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
-        text.len() <= 63
-            && edge(text.bytes().next())
-            && edge(text.bytes().last())
-            && text.bytes().all(inner)
-    };
+pub(crate) fn is_label(key: &str, value: &str) -> bool {
+    is_label_key(key) && (value.is_empty() || is_label_word(value))
+}
+
+/// Whether the key is that of a label in Kubernetes.
+pub(crate) fn is_label_key(key: &str) -> bool {
     let (prefix, name) = key
         .split_once('/')
         .map_or((None, key), |(prefix, name)| (Some(prefix), name));
-    let prefixed = prefix.is_none_or(|prefix| prefix.len() <= 253 && prefix.split('.').all(word));
-    prefixed && word(name) && (value.is_empty() || word(value))
+    let is_prefix = |prefix: &str| prefix.len() <= 253 && prefix.split('.').all(is_label_word);
+    prefix.is_none_or(is_prefix) && is_label_word(name)
+}
+
+fn is_label_word(text: &str) -> bool {
+    let edge = |byte: Option<u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric());
+    let inner = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    text.len() <= 63
+        && edge(text.bytes().next())
+        && edge(text.bytes().last())
+        && text.bytes().all(inner)
 }
 
 #[cfg(test)]

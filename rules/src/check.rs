@@ -5,8 +5,9 @@ use std::sync::Arc;
 
 use crate::alert::Alert;
 use crate::extensions::ObjectExtensions;
+use crate::grant::{self, ProviderGrant};
 use crate::kind::Kinds;
-use crate::object::{GROUP, Identity, Object, Origin};
+use crate::object::{GRANT_KIND, GROUP, Identity, Object, Origin};
 use crate::options::Options;
 use crate::problem::{Problem, Severity};
 use crate::provider::Provider;
@@ -27,6 +28,8 @@ pub enum Resource {
     Secret(Arc<SecretData>),
     /// The keys of a ConfigMap.
     ConfigMap(Arc<BTreeMap<String, String>>),
+    /// A ProviderGrant.
+    Grant(Arc<ProviderGrant>),
 }
 
 /// The result of the check of one object.
@@ -51,6 +54,9 @@ pub struct Checked {
     /// The problem to report if the Provider of the Alert does not exist. It does not reject the
     /// Alert, because the Provider may be created later.
     pub(crate) provider_not_found: Option<Problem>,
+    /// The problem to report if the Provider of the Alert is in another namespace and not shared.
+    /// It does not reject the Alert, because a grant may be created later.
+    pub(crate) provider_not_granted: Option<Problem>,
     /// The Provider that the Alert names, even if the Alert is rejected.
     pub(crate) provider: Option<Identity>,
     /// A warning at `spec.secretRef`, without a message. The Secret may be read later.
@@ -102,6 +108,9 @@ pub(crate) fn check_one(object: &Object, kinds: Kinds, options: &Options) -> Che
             Provider::compile(version, kinds, &mut report)
                 .map(|provider| Resource::Provider(Arc::new(provider)))
         }
+        GRANT_KIND => {
+            ProviderGrant::compile(&mut report).map(|grant| Resource::Grant(Arc::new(grant)))
+        }
         "Secret" => Some(Resource::Secret(Arc::new(secret::secret(&mut report)))),
         "ConfigMap" => Some(Resource::ConfigMap(Arc::new(secret::config_map(
             &mut report,
@@ -122,10 +131,13 @@ pub(crate) fn check_one(object: &Object, kinds: Kinds, options: &Options) -> Che
         resource: resource.filter(|_| rejection.is_none()),
         rejection,
         extensions: ObjectExtensions::new(object, &report.annotated),
-        problems: report.problems,
+        problems: report.problems.clone(),
         provider_not_found: provider
             .as_ref()
             .map(|provider| provider_not_found(object, provider)),
+        provider_not_granted: provider
+            .as_ref()
+            .and_then(|provider| provider_not_granted(&report, provider)),
         provider,
         secret_warning: (object.text(&["kind"]) == "Provider")
             .then(|| object.problem(Severity::Warning, "spec.secretRef", "")),
@@ -139,7 +151,7 @@ fn provider_of(resource: &Resource) -> Option<Identity> {
     };
     let identity = Identity {
         kind: "Provider".to_owned(),
-        namespace: alert.namespace.clone(),
+        namespace: alert.provider_namespace.clone(),
         name: alert.provider.clone(),
     };
     Some(identity).filter(|identity| !identity.name.is_empty())
@@ -154,6 +166,13 @@ fn provider_not_found(object: &Object, provider: &Identity) -> Problem {
             provider.namespace
         ),
     )
+}
+
+/// `None` if the Provider is in the namespace of the Alert.
+fn provider_not_granted(report: &Report<'_>, provider: &Identity) -> Option<Problem> {
+    let own = report.object.identity().namespace;
+    let message = || grant::missing(&own, &provider.namespace, &provider.name);
+    (provider.namespace != own).then(|| report.fault_at("spec.providerRef.namespace", message()))
 }
 
 /// The API version of an Alert or a Provider. An unsupported one is read like the latest, so that

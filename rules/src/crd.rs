@@ -1,4 +1,4 @@
-//! Generates the CustomResourceDefinitions of Alert and Provider from the Rust types.
+//! Generates the CustomResourceDefinitions of Alert, Provider and ProviderGrant from the types.
 //!
 //! All versions have the same properties. If a version lacked a property, a patch through it would
 //! silently remove the value that another version has set. The versions differ only in defaults
@@ -10,15 +10,15 @@ use schemars::{JsonSchema, Schema};
 use serde_json::{Map, Value, json};
 
 use crate::kind::{Family, Kind, Kinds};
-use crate::object::GROUP;
-use crate::resource::{AlertSpec, ProviderSpec, Version};
+use crate::object::{GRANT_GROUP, GRANT_KIND, GRANT_VERSION, GROUP};
+use crate::resource::{AlertSpec, ProviderGrantSpec, ProviderSpec, Version};
 use crate::status_fields::{AlertStatus, ProviderStatus};
 
 /// The version that the API server stores.
 const STORED: Version = Version::V1beta3;
 
-/// The CustomResourceDefinitions of Alert and Provider, in this order.
-pub fn crds(kinds: Kinds) -> [Value; 2] {
+/// The CustomResourceDefinitions of Alert, Provider and ProviderGrant, in this order.
+pub fn crds(kinds: Kinds) -> [Value; 3] {
     let about_alerts = "Alert selects events and sends them to a Provider.";
     let about_providers = "Provider is a destination of events, such as a Slack channel.";
     let alert = |version| {
@@ -37,7 +37,58 @@ pub fn crds(kinds: Kinds) -> [Value; 2] {
             status::<ProviderStatus>(version),
         )
     };
-    [definition("Alert", alert), definition("Provider", provider)]
+    [
+        definition("Alert", alert),
+        definition("Provider", provider),
+        grant_definition(),
+    ]
+}
+
+fn grant_definition() -> Value {
+    json!({
+        "apiVersion": "apiextensions.k8s.io/v1",
+        "kind": "CustomResourceDefinition",
+        "metadata": {"name": format!("providergrants.{GRANT_GROUP}")},
+        "spec": {
+            "group": GRANT_GROUP,
+            "names": {
+                "kind": GRANT_KIND,
+                "listKind": format!("{GRANT_KIND}List"),
+                "plural": "providergrants",
+                "singular": "providergrant",
+            },
+            "scope": "Namespaced",
+            "versions": [{
+                "name": GRANT_VERSION,
+                "served": true,
+                "storage": true,
+                "schema": {"openAPIV3Schema": {
+                    "description": "ProviderGrant shares Providers of its namespace with Alerts of \
+                                    other namespaces.",
+                    "type": "object",
+                    "required": ["spec"],
+                    "properties": {
+                        "apiVersion": {
+                            "description": "API group and version of the object: \
+                                            tidings.dev/v1alpha1.",
+                            "type": "string",
+                        },
+                        "kind": {
+                            "description": "Kind of the object: ProviderGrant.",
+                            "type": "string",
+                        },
+                        "metadata": {"type": "object"},
+                        "spec": structural::<ProviderGrantSpec>(),
+                    },
+                }},
+                "additionalPrinterColumns": [
+                    {"name": "From", "type": "string", "jsonPath": ".spec.from[*].namespace"},
+                    {"name": "Providers", "type": "string", "jsonPath": ".spec.providers"},
+                    {"name": "Age", "type": "date", "jsonPath": ".metadata.creationTimestamp"},
+                ],
+            }],
+        },
+    })
 }
 
 fn definition(kind: &str, schema: impl Fn(Version) -> Value) -> Value {
@@ -129,6 +180,17 @@ fn provider_spec(kinds: Kinds) -> Value {
     let forges = names(|kind| kind.family == Family::CommitStatus);
     let only_forges = |field: &str| only(field, "that writes commit statuses", &forges);
     let writers = names(|kind| kind.family.writes_states());
+    let with_event = names(|kind| kind.fields.contains(&"clusterField"));
+    let cluster_field = json!({
+        "rule": format!(
+            "!has(self.clusterField) || !self.clusterField || self.type in ['{}']",
+            with_event.join("', '")
+        ),
+        "message": format!(
+            "clusterField requires a type that sends the event as JSON: {}",
+            with_event.join(", ")
+        ),
+    });
     let with_api = names(|kind| kind.fields.contains(&"apiAddress"));
     let one_id = json!({
         "rule": "!has(self.commitStatus) || !has(self.commitStatus.id) || \
@@ -144,6 +206,7 @@ fn provider_spec(kinds: Kinds) -> Value {
             "that writes commit statuses or incidents",
             &writers
         ),
+        cluster_field,
         only("apiAddress", "with the API of a Git forge", &with_api),
         one_id
     ]);

@@ -12,10 +12,13 @@ pub(crate) use merge::merge;
 
 use serde_json::Value;
 
+use crate::cluster_selector::ClusterSelector;
 use crate::object::Object;
 
 /// The field that restricts an Alert to clusters.
 pub(crate) const CLUSTERS: &str = "clusters";
+/// The field that restricts an Alert to clusters with certain labels.
+pub(crate) const CLUSTER_SELECTOR: &str = "clusterSelector";
 
 /// The prefix of the annotations. Annotations with other prefixes are ignored.
 pub const PREFIX: &str = "tidings.dev/";
@@ -66,7 +69,10 @@ const fn provider(
 #[rustfmt::skip]
 pub const EXTENSIONS: &[Extension] = &[
     alert(CLUSTERS, "clusters", Form::List, "prod-*,stage-*"),
+    alert(CLUSTER_SELECTOR, "cluster-selector", Form::Selector,
+        "env=prod,tier in (web,api),!legacy"),
     alert("channel", "channel", Form::Text, "on-call"),
+    alert("providerRef.namespace", "provider-namespace", Form::Text, "platform"),
     alert("eventSeverity", "event-severity", Form::Severity, "info,error"),
     alert("template.inline", "template", Form::Text, "{{ name }}: {{ event.message }}"),
     alert("template.configMapKeyRef", "template-ref", Form::Reference, "texts/short"),
@@ -81,6 +87,7 @@ pub const EXTENSIONS: &[Extension] = &[
     provider("template.configMapKeyRef", "template-ref", Form::Reference, "texts/short"),
     provider("links", "links", Form::Boolean, "true"),
     provider("acceptRedirects", "accept-redirects", Form::Boolean, "true"),
+    provider("clusterField", "cluster-field", Form::Boolean, "true"),
     provider("reasonStates", "reason-states", Form::Map, "Deployed=success,Drifted=none"),
     provider("commitStatus.id", "commit-status-id", Form::Text, "qualified"),
     provider("commitStatus.pending", "commit-status-pending", Form::Boolean, "true"),
@@ -133,6 +140,8 @@ pub struct ObjectExtensions {
     pub annotated: Vec<&'static str>,
     /// `spec.clusters` of an Alert.
     pub clusters: Vec<String>,
+    /// `spec.clusterSelector` of an Alert, as text; empty if the Alert has none.
+    pub cluster_selector: String,
 }
 
 impl ObjectExtensions {
@@ -145,10 +154,14 @@ impl ObjectExtensions {
         fields.sort_unstable();
         let clusters = object.value["spec"][CLUSTERS].as_array();
         let name = |name: &Value| name.as_str().map(str::to_owned);
+        let selector = &object.value["spec"][CLUSTER_SELECTOR];
+        let selector = Some(selector).filter(|selector| !selector.is_null());
+        let selector = selector.and_then(ClusterSelector::of_value);
         Self {
             fields,
             annotated: annotated.iter().map(|row| row.field).collect(),
             clusters: clusters.into_iter().flatten().filter_map(name).collect(),
+            cluster_selector: selector.map_or_else(String::new, |it| it.to_string()),
         }
     }
 

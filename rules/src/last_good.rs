@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 
 use crate::check::{Checked, Resource};
-use crate::object::Identity;
+use crate::object::{GRANT_KIND, Identity};
 use crate::options::Options;
 use crate::pattern_memory::{self, Automata};
 
@@ -22,7 +22,8 @@ impl LastGood {
             (*uid == checked.uid).then(|| resource.clone())
         };
         for checked in checked.iter_mut() {
-            if checked.rejection.is_some() {
+            // A rejected grant grants nothing, since it may be meant to revoke.
+            if checked.rejection.is_some() && checked.identity.kind != GRANT_KIND {
                 checked.resource = earlier(checked);
             }
         }

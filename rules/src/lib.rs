@@ -12,6 +12,7 @@
 pub mod alert;
 pub mod check;
 pub mod cluster;
+pub mod cluster_selector;
 pub mod crd;
 pub mod document;
 mod doubt;
@@ -19,6 +20,7 @@ pub mod duration;
 pub mod extensions;
 pub mod folder;
 pub mod glob;
+pub mod grant;
 mod index;
 pub mod kind;
 mod last_good;
@@ -47,6 +49,7 @@ pub mod verify;
 
 pub use alert::{Alert, EventSource};
 pub use folder::Folder;
+pub use grant::ProviderGrant;
 pub use kind::{Family, Kind, Kinds};
 pub use live::LiveRules;
 pub use object::{Identity, Object, Origin};

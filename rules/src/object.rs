@@ -12,6 +12,13 @@ use crate::problem::{Problem, Severity};
 /// The API group of Alert and Provider.
 pub const GROUP: &str = "notification.toolkit.fluxcd.io";
 
+/// The API group of ProviderGrant.
+pub const GRANT_GROUP: &str = "tidings.dev";
+/// The version of ProviderGrant.
+pub const GRANT_VERSION: &str = "v1alpha1";
+/// The kind ProviderGrant.
+pub const GRANT_KIND: &str = "ProviderGrant";
+
 /// The origin of an object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Origin {
@@ -59,7 +66,7 @@ pub struct Object {
 /// Identifies an object by kind, namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Identity {
-    /// Alert, Provider, Secret or ConfigMap.
+    /// Alert, Provider, ProviderGrant, Secret or ConfigMap.
     pub kind: String,
     /// The namespace; `default` if the manifest has none.
     pub namespace: String,
@@ -106,8 +113,8 @@ impl Object {
         value.as_str().unwrap_or_default()
     }
 
-    /// Whether the object is part of the rules: an Alert or a Provider of any version, a Secret or
-    /// a ConfigMap.
+    /// Whether the object is part of the rules: an Alert, a Provider or a ProviderGrant of any
+    /// version, a Secret or a ConfigMap.
     pub fn is_rule(&self) -> bool {
         let (group, _) = self
             .text(&["apiVersion"])
@@ -115,6 +122,7 @@ impl Object {
             .unwrap_or_default();
         match self.text(&["kind"]) {
             "Alert" | "Provider" => group == GROUP,
+            GRANT_KIND => group == GRANT_GROUP,
             "Secret" | "ConfigMap" => self.text(&["apiVersion"]) == "v1",
             _ => false,
         }
@@ -166,11 +174,13 @@ mod tests {
     }
 
     #[test]
-    fn four_kinds_are_rules() {
+    fn five_kinds_are_rules() {
         for (api_version, kind, expected) in [
             ("notification.toolkit.fluxcd.io/v1beta1", "Alert", true),
             ("notification.toolkit.fluxcd.io/v9", "Provider", true),
             ("notification.toolkit.fluxcd.io/v1", "Receiver", false),
+            ("tidings.dev/v1alpha1", "ProviderGrant", true),
+            ("tidings.dev/v1alpha1", "Alert", false),
             ("example.org/v1", "Alert", false),
             ("v1", "Secret", true),
             ("v1", "Namespace", false),

@@ -9,6 +9,8 @@ pub struct Options {
     pub no_cross_namespace_refs: bool,
     /// The namespaces whose Alerts may use `namespace: "*"` for all namespaces.
     pub namespace_wildcard_for: Vec<String>,
+    /// The cluster whose events Alerts select; all clusters if `None`.
+    pub local_cluster: Option<String>,
 }
 
 /// The memory of compiled patterns, unless the memory limit of the process is small.
@@ -20,6 +22,7 @@ impl Default for Options {
             pattern_bytes: MOST_PATTERN_BYTES,
             no_cross_namespace_refs: false,
             namespace_wildcard_for: Vec::new(),
+            local_cluster: None,
         }
     }
 }

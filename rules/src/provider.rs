@@ -72,6 +72,8 @@ pub struct Provider {
     pub links: Option<bool>,
     /// Whether a service that answers a write with 301, 302 or 303 has accepted it.
     pub accept_redirects: bool,
+    /// Whether the JSON of the event names the cluster.
+    pub cluster_field: bool,
     /// The options of commit statuses.
     pub commit_status: CommitStatusOptions,
     /// The states of reasons; they precede the table.
@@ -153,6 +155,7 @@ impl Provider {
             template: Template::compile(spec.template, report),
             links: spec.links,
             accept_redirects: spec.accept_redirects.unwrap_or_default(),
+            cluster_field: fields::cluster_field(spec.cluster_field, kind, report),
             commit_status: fields::commit_status(
                 spec.commit_status,
                 spec.commit_status_expr.as_deref(),

@@ -2,12 +2,12 @@
 
 use tidings_core::model::nearest::{instead, misspelled};
 
-use crate::object::GROUP;
+use crate::object::{GRANT_GROUP, GRANT_KIND, GRANT_VERSION, GROUP};
 
 /// What a document is by its `apiVersion` and `kind`.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Recognized {
-    /// An Alert, a Provider, a Secret or a ConfigMap, of any version.
+    /// An Alert, a Provider, a ProviderGrant, a Secret or a ConfigMap, of any version.
     Rule,
     /// A list of objects.
     List,
@@ -31,6 +31,7 @@ pub(crate) fn recognize(api_version: &str, kind: &str) -> Recognized {
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
     match (group, version) {
         (GROUP, _) => of_our_group(kind),
+        (GRANT_GROUP, _) => of_the_grant_group(kind),
         ("", "v1") => of_the_core_group(kind),
         _ => of_another_group(api_version, group, kind),
     }
@@ -46,6 +47,20 @@ fn of_our_group(kind: &str) -> Recognized {
             mistake(
                 "kind",
                 format!("\"{kind}\" is not a kind of {GROUP}; {fix}"),
+            )
+        }
+    }
+}
+
+fn of_the_grant_group(kind: &str) -> Recognized {
+    match kind {
+        GRANT_KIND => Recognized::Rule,
+        "ProviderGrantList" => Recognized::List,
+        _ => {
+            let fix = instead(kind, &[GRANT_KIND]);
+            mistake(
+                "kind",
+                format!("\"{kind}\" is not a kind of {GRANT_GROUP}; {fix}"),
             )
         }
     }
@@ -72,7 +87,9 @@ fn of_another_group(api_version: &str, group: &str, kind: &str) -> Recognized {
         )
     };
     let is_ours = || group.is_empty() || group.contains("fluxcd") || is_near(group);
-    if misspelled(kind, ALERT_KINDS).is_some() && is_ours() {
+    if kind == GRANT_KIND {
+        use_instead(&format!("{GRANT_GROUP}/{GRANT_VERSION}"))
+    } else if misspelled(kind, ALERT_KINDS).is_some() && is_ours() {
         use_instead(&format!("{GROUP}/v1beta3"))
     } else if DATA_KINDS.contains(&kind) && matches!(group, "" | "core") {
         use_instead("v1")
@@ -86,7 +103,9 @@ fn of_another_group(api_version: &str, group: &str, kind: &str) -> Recognized {
 /// Whether a document without one of the two is probably meant as a rule.
 pub(crate) fn is_probably_rule(api_version: &str, kind: &str) -> bool {
     let group = api_version.split('/').next().unwrap_or_default();
-    group == GROUP || misspelled(kind, ALERT_KINDS).is_some()
+    matches!(group, GROUP | GRANT_GROUP)
+        || kind == GRANT_KIND
+        || misspelled(kind, ALERT_KINDS).is_some()
 }
 
 fn is_near(group: &str) -> bool {
@@ -113,6 +132,10 @@ mod tests {
             (ours("v1beta3").as_str(), "alert", "kind"),
             (ours("v1beta3").as_str(), "Silence", "kind"),
             (ours("v1beta3").as_str(), "AlertsList", "kind"),
+            ("tidings.dev/v1alpha1", "ProviderGrant", "rule"),
+            ("tidings.dev/v1alpha1", "ProviderGrants", "kind"),
+            ("tidings.dev/v1alpha1", "ProviderGrantList", "list"),
+            ("example.org/v1", "ProviderGrant", "apiVersion"),
             ("v1", "Secret", "rule"),
             ("v1", "secret", "kind"),
             ("v1", "Configmap", "kind"),

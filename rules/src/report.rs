@@ -50,6 +50,11 @@ impl<'a> Report<'a> {
         self.add(problem);
     }
 
+    /// Creates a fault without adding it.
+    pub(crate) fn fault_at(&self, field: &str, message: String) -> Problem {
+        self.problem(Severity::Fault, field, message)
+    }
+
     fn problem(&self, severity: Severity, field: &str, message: String) -> Problem {
         let field = extensions::written_path(field, &self.annotated, self.object);
         self.object.problem(severity, &field, message)

@@ -7,6 +7,7 @@ use tidings_core::model::id;
 use tidings_core::model::token::hex;
 use url::Url;
 
+use crate::grant;
 use crate::kind::Family;
 use crate::object::Identity;
 use crate::provider::Provider;
@@ -41,6 +42,25 @@ impl Rules {
                     "Provider {namespace}/{name} not found; create it in namespace {namespace}"
                 )),
             }),
+        }
+    }
+}
+
+impl Rules {
+    /// The same as [`Rules::resolve`], for an Alert in the namespace `from`.
+    ///
+    /// # Errors
+    /// Those of [`Rules::resolve`], and `Missing` if the Provider is not shared with the namespace.
+    /// This says nothing about the Provider, not even whether it exists.
+    pub fn resolve_for(
+        &self,
+        from: &str,
+        namespace: &str,
+        name: &str,
+    ) -> Result<Arc<ResolvedProvider>, Unresolved> {
+        match self.is_granted(from, namespace, name) {
+            true => self.resolve(namespace, name),
+            false => Err(Unresolved::Missing(grant::missing(from, namespace, name))),
         }
     }
 }
@@ -93,6 +113,7 @@ fn resolve(rules: &Rules, provider: &Provider) -> Result<ResolvedProvider, Unres
         reason_states: provider.reason_states.clone(),
         links: provider.links,
         accept_redirects: provider.accept_redirects,
+        cluster_field: provider.cluster_field,
         retry: provider.retry,
         manifest: provider.manifest.clone(),
     })

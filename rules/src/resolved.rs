@@ -162,6 +162,8 @@ pub struct ResolvedProvider {
     pub links: Option<bool>,
     /// Whether a service that answers a write with 301, 302 or 303 has accepted it.
     pub accept_redirects: bool,
+    /// Whether the JSON of the event names the cluster.
+    pub cluster_field: bool,
     /// The limits of retries.
     pub retry: RetryPolicy,
     /// The manifest (apiVersion, kind, metadata, spec), for expressions and templates.

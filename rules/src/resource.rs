@@ -55,8 +55,8 @@ impl Version {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct AlertSpec {
-    /// Provider that the events are sent to. Must be in the namespace of the Alert.
-    pub provider_ref: Reference,
+    /// Provider that the events are sent to.
+    pub provider_ref: ProviderReferenceSpec,
     /// Severities to send. A string is the minimum severity: info (all events), warn or error. A
     /// list is an exact set, such as [info, error]. Defaults to error in v1beta1 and to info in
     /// later versions.
@@ -86,8 +86,46 @@ pub struct AlertSpec {
     /// all clusters. A Tidings extension.
     #[schemars(length(min = 1), inner(length(min = 1)))]
     pub clusters: Option<Vec<String>>,
+    /// Selects clusters by the labels that the hub gives them with `tidings fleet`. If `clusters`
+    /// is set too, both must match. A cluster that the hub does not know has no labels. Defaults to
+    /// all clusters. A Tidings extension.
+    pub cluster_selector: Option<ClusterSelectorSpec>,
     /// Template of the message. Defaults to the template of the Provider. A Tidings extension.
     pub template: Option<TemplateSpec>,
+}
+
+/// ClusterSelectorSpec selects clusters by their labels. All requirements must match.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct ClusterSelectorSpec {
+    /// Labels that the cluster must have.
+    #[schemars(extend("maxProperties" = 100))]
+    pub match_labels: Option<BTreeMap<String, String>>,
+    /// Requirements on the labels of the cluster.
+    #[schemars(length(max = 100))]
+    pub match_expressions: Option<Vec<RequirementSpec>>,
+}
+
+/// RequirementSpec is a requirement on one label.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-validations" = [
+    {
+        "rule": "(self.operator in ['In', 'NotIn']) == (has(self.values) && size(self.values) > 0)",
+        "message": "values are required for In and NotIn, and must be empty for other operators",
+    }
+]))]
+pub struct RequirementSpec {
+    /// Key of the label.
+    #[schemars(length(min = 1, max = 317))]
+    pub key: String,
+    /// Relation of the label to the values: In, NotIn, Exists or DoesNotExist. NotIn also matches a
+    /// cluster without the label.
+    #[schemars(extend("enum" = ["In", "NotIn", "Exists", "DoesNotExist"]))]
+    pub operator: String,
+    /// Values for In and NotIn.
+    #[schemars(length(max = 100), inner(length(max = 63)))]
+    pub values: Option<Vec<String>>,
 }
 
 /// SourceSpec selects objects by kind, name, namespace and labels.
@@ -190,6 +228,10 @@ pub struct ProviderSpec {
     /// The redirect is not followed. Set it only if this is how the service confirms; a login page
     /// redirects in the same way. Defaults to false. A Tidings extension.
     pub accept_redirects: Option<bool>,
+    /// Whether the JSON of the event also names the cluster, as `metadata.cluster`, unless it is
+    /// `default`. Without it, a header or an attribute names the cluster. Only for types that send
+    /// the event as JSON. Defaults to false. A Tidings extension.
+    pub cluster_field: Option<bool>,
     /// Options of commit statuses. Only for types that write commit statuses. A Tidings extension.
     pub commit_status: Option<CommitStatusSpec>,
     /// States that reasons of severity info stand for: success, failure, pending or none, such as
@@ -223,6 +265,36 @@ pub struct CommitStatusSpec {
 pub struct Reference {
     /// Name of the object.
     pub name: String,
+}
+
+/// ProviderReferenceSpec names a Provider.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+pub struct ProviderReferenceSpec {
+    /// Name of the object.
+    pub name: String,
+    /// Namespace of the Provider. Another namespace than that of the Alert needs a ProviderGrant
+    /// there. Defaults to the namespace of the Alert. A Tidings extension.
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+}
+
+/// ProviderGrantSpec shares Providers of the namespace with Alerts of other namespaces.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+pub struct ProviderGrantSpec {
+    /// Namespaces whose Alerts may reference the Providers.
+    #[schemars(length(min = 1, max = 100))]
+    pub from: Vec<GrantFromSpec>,
+    /// Names of the Providers. Defaults to all Providers of the namespace.
+    #[schemars(length(max = 100), inner(length(min = 1, max = 253)))]
+    pub providers: Option<Vec<String>>,
+}
+
+/// GrantFromSpec names a namespace.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+pub struct GrantFromSpec {
+    /// Name of the namespace.
+    #[schemars(length(max = 63), regex(pattern = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"))]
+    pub namespace: String,
 }
 
 /// RetrySpec defines the limits of retries.

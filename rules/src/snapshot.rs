@@ -5,6 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use crate::alert::Alert;
 use crate::check::{Checked, Resource, check};
+use crate::grant::ProviderGrant;
 use crate::index::Index;
 use crate::kind::Kinds;
 use crate::last_good::LastGood;
@@ -29,6 +30,8 @@ pub struct Rules {
     providers: ByName<ProviderEntry>,
     secrets: ByName<Arc<SecretData>>,
     config_maps: ByName<Arc<BTreeMap<String, String>>>,
+    /// The grants by namespace.
+    grants: HashMap<String, Vec<Arc<ProviderGrant>>>,
     rejected: Vec<(Identity, String)>,
     unreadable: BTreeMap<Identity, String>,
     entries: Vec<RuleEntry>,
@@ -50,6 +53,19 @@ pub struct LostExtensions {
     pub fields: Vec<String>,
     /// The clusters of an Alert that lost `clusters`. They stay in effect.
     pub clusters: Option<Vec<String>>,
+    /// The selector of an Alert that lost `clusterSelector`, as text. It stays in effect.
+    pub cluster_selector: Option<String>,
+}
+
+impl LostExtensions {
+    /// The lost restrictions that stay in effect, for people; empty without one.
+    pub fn restrictions(&self) -> Vec<String> {
+        let clusters = self.clusters.iter();
+        let clusters = clusters.map(|clusters| format!("clusters {}", clusters.join(", ")));
+        let selector = self.cluster_selector.iter();
+        let selector = selector.map(|selector| format!("clusterSelector {selector}"));
+        clusters.chain(selector).collect()
+    }
 }
 
 /// An Alert or a Provider, valid or rejected.
@@ -132,12 +148,23 @@ impl Rules {
             .iter()
             .map(|checked| checked.identity.clone())
             .collect();
+        for checked in &checked {
+            if let Some(Resource::Grant(grant)) = &checked.resource {
+                let of_namespace = rules.grants.entry(grant.namespace.clone()).or_default();
+                of_namespace.push(grant.clone());
+            }
+        }
         let mut secret_warnings = Vec::new();
         for mut checked in checked {
             if let Some(warning) = checked.secret_warning.take() {
                 secret_warnings.push((rules.entries.len(), warning));
             }
-            if checked
+            let own = checked.identity.namespace.clone();
+            let is_refused =
+                |provider: &Identity| !rules.is_granted(&own, &provider.namespace, &provider.name);
+            if checked.provider.as_ref().is_some_and(is_refused) {
+                checked.problems.extend(checked.provider_not_granted.take());
+            } else if checked
                 .provider
                 .as_ref()
                 .is_some_and(|provider| !written.contains(provider))
@@ -241,6 +268,8 @@ impl Rules {
             }
             (Some(Resource::Secret(data)), _) => self.secrets.insert(identity, data),
             (Some(Resource::ConfigMap(data)), _) => self.config_maps.insert(identity, data),
+            // They are added first.
+            (Some(Resource::Grant(_)), _) => {}
             (None, rejection) => self
                 .rejected
                 .push((identity, rejection.unwrap_or_default())),
@@ -308,6 +337,24 @@ impl Rules {
         Some(&self.providers.get(namespace, name)?.provider)
     }
 
+    /// Whether Alerts of the namespace `from` may reference a Provider.
+    pub(crate) fn is_granted(&self, from: &str, namespace: &str, provider: &str) -> bool {
+        let grants = || self.grants.get(namespace).into_iter().flatten();
+        from == namespace || grants().any(|grant| grant.allows(from, provider))
+    }
+
+    /// Whether the Provider of an Alert is in the Alert's namespace or shared with it.
+    pub fn may_use_provider(&self, alert: &Alert) -> bool {
+        self.is_granted(&alert.namespace, &alert.provider_namespace, &alert.provider)
+    }
+
+    /// The Provider of an Alert, in effect; `None` if it does not exist or is not shared with the
+    /// Alert's namespace.
+    pub fn provider_of(&self, alert: &Alert) -> Option<&Arc<Provider>> {
+        let provider = self.provider(&alert.provider_namespace, &alert.provider);
+        provider.filter(|_| self.may_use_provider(alert))
+    }
+
     /// The Providers in effect, in no order.
     pub fn providers(&self) -> impl Iterator<Item = &Arc<Provider>> {
         self.providers
@@ -351,7 +398,8 @@ impl Rules {
         }
     }
 
-    /// The template of an Alert, or else of its Provider; `None` if neither has one.
+    /// The template of an Alert in the namespace, or else of its Provider, which is given as
+    /// namespace and name; `None` if neither has one. Each is read from its own namespace.
     ///
     /// # Errors
     /// See [`Rules::template`].
@@ -359,14 +407,16 @@ impl Rules {
         &self,
         namespace: &str,
         own: Option<&Template>,
-        provider: &str,
+        provider: (&str, &str),
     ) -> Result<Option<String>, Unresolved> {
-        let default = || {
-            self.provider(namespace, provider)
-                .and_then(|provider| provider.template.as_ref())
+        let of_provider = self.provider(provider.0, provider.1);
+        let default = of_provider.and_then(|provider| provider.template.as_ref());
+        let template = match (own, default) {
+            (Some(own), _) => Some((namespace, own)),
+            (None, default) => default.map(|default| (provider.0, default)),
         };
-        own.or_else(default)
-            .map(|template| self.template(namespace, template).map(str::to_owned))
+        template
+            .map(|(namespace, template)| self.template(namespace, template).map(str::to_owned))
             .transpose()
     }
 

@@ -11,8 +11,9 @@ use serde_json::{Map, Value, json};
 use tidings_core::model::nearest::{instead, nearest};
 
 use crate::crd::structural;
+use crate::object::GRANT_KIND;
 use crate::report::Report;
-use crate::resource::{AlertSpec, ProviderSpec};
+use crate::resource::{AlertSpec, ProviderGrantSpec, ProviderSpec};
 
 /// The spec of a kind.
 pub trait Spec: Default + DeserializeOwned + JsonSchema {
@@ -30,6 +31,13 @@ impl Spec for AlertSpec {
 impl Spec for ProviderSpec {
     fn schema() -> &'static Value {
         static SCHEMA: LazyLock<Value> = LazyLock::new(structural::<ProviderSpec>);
+        &SCHEMA
+    }
+}
+
+impl Spec for ProviderGrantSpec {
+    fn schema() -> &'static Value {
+        static SCHEMA: LazyLock<Value> = LazyLock::new(structural::<ProviderGrantSpec>);
         &SCHEMA
     }
 }
@@ -179,6 +187,7 @@ fn spec_schema(report: &Report<'_>) -> &'static Value {
     match report.object.text(&["kind"]) {
         "Alert" => AlertSpec::schema(),
         "Provider" => ProviderSpec::schema(),
+        GRANT_KIND => ProviderGrantSpec::schema(),
         _ => &Value::Null,
     }
 }
@@ -304,7 +313,7 @@ spec:
   cluster: prod
   providerRef:
     name: p
-    namespace: infra
+    zone: infra
   eventSources:
   - kind: Kustomization
     name: '*'
@@ -318,7 +327,7 @@ spec:
             ("channel", 6, "did you mean spec.channel?"),
             ("spec.eventSeverty", 8, "did you mean eventSeverity?"),
             ("spec.cluster", 9, "did you mean clusters?"),
-            ("spec.providerRef.namespace", 12, "use one of name"),
+            ("spec.providerRef.zone", 12, "use one of name, namespace"),
             (
                 "spec.eventSources[0].eventSeverity",
                 16,

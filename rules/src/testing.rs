@@ -16,7 +16,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use crate::object::{GROUP, Object};
+use crate::object::{GRANT_GROUP, GRANT_KIND, GRANT_VERSION, GROUP, Object};
 
 /// The namespace of every manifest that does not name another.
 pub const NAMESPACE: &str = "apps";
@@ -38,6 +38,14 @@ pub fn alert(name: &str, provider: &str) -> Manifest {
 /// A Provider of a type, without any other field.
 pub fn provider(name: &str, kind: &str) -> Manifest {
     Manifest::new(&format!("{GROUP}/v1beta3"), "Provider", name).with("type", kind)
+}
+
+/// A ProviderGrant in a namespace, which shares all of its Providers with [`NAMESPACE`].
+pub fn grant(name: &str, namespace: &str) -> Manifest {
+    let api_version = format!("{GRANT_GROUP}/{GRANT_VERSION}");
+    Manifest::new(&api_version, GRANT_KIND, name)
+        .with("from", json!([{"namespace": NAMESPACE}]))
+        .in_namespace(namespace)
 }
 
 /// A Secret with these keys in `stringData`.

@@ -114,8 +114,8 @@ struct AlertIndex<'a> {
 impl<'a> AlertIndex<'a> {
     fn of(rules: &'a Rules) -> Self {
         let mut users: HashMap<_, Vec<_>> = HashMap::new();
-        for alert in rules.alerts() {
-            let provider = (alert.namespace.as_str(), alert.provider.as_str());
+        for alert in rules.alerts().filter(|alert| rules.may_use_provider(alert)) {
+            let provider = (alert.provider_namespace.as_str(), alert.provider.as_str());
             users.entry(provider).or_default().push(alert);
         }
         let entries = rules.entries().iter();

@@ -1,4 +1,4 @@
-//! `tidings crds`: prints the CustomResourceDefinitions of Alert and Provider.
+//! `tidings crds`: prints the CustomResourceDefinitions of Alert, Provider and ProviderGrant.
 
 use std::fs;
 use std::path::PathBuf;

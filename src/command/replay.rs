@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use tidings_core::bus::Bus;
+use tidings_core::bus::clusters::{ClusterRecords, Clusters};
 use tidings_core::bus::names::{RuleKind, RuleName};
 use tidings_core::model::text::visible;
 use tidings_core::model::time::to_proto;
@@ -60,6 +61,7 @@ struct Planner {
     rules: LoadedRules,
     alert: Option<RuleName>,
     provider: Option<RuleName>,
+    clusters: Clusters,
 }
 
 /// The planned deliveries of a time span, with the sequence of their event in EVENTS.
@@ -71,8 +73,9 @@ type Planned = HashMap<DeliveryKey, u64>;
 /// The bus or the rules cannot be read, the time span is invalid or too long, OUTCOMES does not
 /// reach back to its start, or a delivery cannot be stored.
 pub async fn run(arguments: ReplayArguments) -> anyhow::Result<()> {
-    let planner = Planner::load(&arguments).await?;
+    let mut planner = Planner::load(&arguments).await?;
     let bus = bus(&arguments.bus).await?;
+    planner.clusters = ClusterRecords::open(&bus).await?.all().await?;
     let span = Span::new(&bus, &arguments.since, &arguments.until).await?;
     let mut missing = planned(&bus, &planner, &span).await?;
     let planned = missing.len();
@@ -164,6 +167,7 @@ impl Planner {
         let planner = Self {
             alert: name(RuleKind::Alert, "--alert", &arguments.alert)?,
             provider: name(RuleKind::Provider, "--provider", &arguments.provider)?,
+            clusters: Clusters::new(),
             rules: rules::load(&settings(&arguments.bus.common, flags)?).await?,
         };
         for problem in planner.rules.rules.problems() {
@@ -182,7 +186,9 @@ impl Planner {
             generation: 0,
         };
         let rules: &Rules = &self.rules.rules;
-        let deliveries = plan(rules, event, context).deliveries.into_iter();
+        let deliveries = plan(rules, event, &self.clusters, context)
+            .deliveries
+            .into_iter();
         deliveries.filter(|delivery| self.selects(delivery))
     }
 

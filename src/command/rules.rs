@@ -77,7 +77,7 @@ pub struct LoadedRules {
 pub async fn load(settings: &Settings) -> anyhow::Result<LoadedRules> {
     match source(settings)? {
         RulesFrom::Dir(dir) => {
-            let rules = folder::load(dir, kinds(), &options(&settings.rules));
+            let rules = folder::load(dir, kinds(), &options(settings));
             let rules = rules.map_err(|problem| anyhow::anyhow!("{problem}"))?;
             Ok(LoadedRules {
                 rules: Arc::new(rules),
@@ -170,6 +170,7 @@ mod tests {
             ServedApi {
                 alerts: kind.clone(),
                 providers: kind,
+                grants: None,
             }
         };
         assert_eq!(kept_restrictions(&served(None)), None);

@@ -4,15 +4,18 @@
 mod deliver;
 mod report;
 
+use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use clap::Args;
+use tidings_core::bus::clusters::Clusters;
 use tidings_core::model::text::visible;
 use tidings_core::runtime::config::{Flag, Settings};
 use tidings_core::runtime::kubernetes;
 use tidings_core::runtime::metrics::Metrics;
+use tidings_core::wire::Cluster;
 use tidings_core::{Event, ObjectLabels, object_labels};
 use tidings_ingest::kubernetes::Objects;
 use tidings_router::{PlanContext, Verdict, explain};
@@ -58,6 +61,9 @@ pub struct TestArguments {
     /// Name of the cluster that the event comes from [default: default]
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
+    /// Label of that cluster, as KEY=VALUE, for clusterSelector; repeatable [default: none]
+    #[arg(long, value_name = "KEY=VALUE")]
+    cluster_label: Vec<String>,
     #[command(flatten)]
     rules: RulesFlags,
     /// Add links to messages, as the setting links.enabled does
@@ -84,7 +90,6 @@ pub struct TestArguments {
 impl TestArguments {
     fn settings(&self) -> anyhow::Result<Settings> {
         let given = [
-            ("--cluster", "cluster", &self.cluster),
             ("--commit-link", "links.commit", &self.commit_link),
             ("--dashboard-link", "links.dashboard", &self.dashboard_link),
             (
@@ -112,7 +117,10 @@ impl TestArguments {
 /// The settings, the event or the rules cannot be read. The exit status is then 2.
 pub async fn run(arguments: TestArguments) -> anyhow::Result<u8> {
     let settings = arguments.settings()?;
-    let mut event = read_event(&arguments, &settings.cluster)?;
+    let cluster = arguments.cluster.as_ref().unwrap_or(&settings.cluster);
+    anyhow::ensure!(!cluster.trim().is_empty(), "--cluster: must not be empty");
+    let clusters = clusters(cluster, &arguments.cluster_label)?;
+    let mut event = read_event(&arguments, cluster)?;
     let loaded = rules::load(&settings).await?;
     let problems = loaded.problems();
     let LoadedRules { rules, client, .. } = loaded;
@@ -122,13 +130,20 @@ pub async fn run(arguments: TestArguments) -> anyhow::Result<u8> {
     for problem in &problems {
         eprintln!("{}", visible(&problem.to_string()));
     }
-    let explanations = explain(&rules, &event, PlanContext::default());
+    let explanations = explain(&rules, &event, &clusters, PlanContext::default());
     // Flux also treats a rejected reference as an error.
     let is_reference_rejected = explanations
         .iter()
         .any(|explanation| explanation.verdict == Verdict::CrossNamespaceRefused);
-    let deliveries =
-        deliver::deliver_all(&explanations, &event, &rules, &settings, arguments.send).await?;
+    let deliveries = deliver::deliver_all(
+        &explanations,
+        &event,
+        &rules,
+        &settings,
+        clusters,
+        arguments.send,
+    )
+    .await?;
     let report = Report::new(&event, explanations, deliveries, &problems);
     match arguments.output {
         Output::Json => print_line(&serde_json::to_string(&report)?).map(drop)?,
@@ -177,6 +192,23 @@ async fn read_labels(
     let objects = Objects::new(client, kinds, Metrics::default());
     let lookup = objects.find(object).await;
     Ok(lookup.map(|lookup| lookup.labels()))
+}
+
+/// What the hub knows of the event's cluster, if labels are given.
+fn clusters(name: &str, labels: &[String]) -> anyhow::Result<Clusters> {
+    let pair = |pair: &String| {
+        let (key, value) = pair
+            .split_once('=')
+            .with_context(|| format!("--cluster-label: {pair:?}: expected KEY=VALUE"))?;
+        Ok((key.to_owned(), value.to_owned()))
+    };
+    let labels: BTreeMap<_, _> = labels.iter().map(pair).collect::<anyhow::Result<_>>()?;
+    let cluster = Cluster {
+        name: name.to_owned(),
+        labels,
+        ..Cluster::default()
+    };
+    Ok(Clusters::from([(name.to_owned(), cluster)]))
 }
 
 fn labels(text: &str) -> anyhow::Result<ObjectLabels> {

@@ -4,16 +4,19 @@ use std::sync::Arc;
 
 use clap::Args;
 use tidings_core::bus::Bus;
+use tidings_core::bus::live_clusters::LiveClusters;
 use tidings_core::bus::setup::StreamPolicy;
 use tidings_core::runtime::config::Role;
 use tidings_router::{CostlyPatterns, Router, StatusContext, StatusWriter};
 use tidings_workers::http::HttpClients;
 use tidings_workers::rule_checks::RuleChecks;
 
-use crate::flags::{AsFlags, CommonFlags, KubernetesFlags, RouterFlags, RulesFlags, settings};
+use crate::flags::{
+    AsFlags, CommonFlags, KubernetesFlags, RouterFlags, RulesFlags, flag, settings,
+};
 use crate::process::{Process, start_log};
 use crate::role::rules::{ActiveRules, RulesCluster};
-use crate::role::{Context, bus, rules, worker};
+use crate::role::{Context, bus, clusters, rules, worker};
 
 /// Arguments of `tidings router`.
 #[derive(Args, Debug)]
@@ -26,6 +29,9 @@ pub struct RouterArguments {
     rules: RulesFlags,
     #[command(flatten)]
     router: RouterFlags,
+    /// Name of the own cluster, for --local-cluster-only [default: default]
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
 }
 
 /// Runs a router until it is stopped.
@@ -33,10 +39,14 @@ pub struct RouterArguments {
 /// # Errors
 /// The settings, a port, NATS or the rules cannot be used.
 pub async fn run(arguments: RouterArguments) -> anyhow::Result<()> {
+    let cluster = arguments.cluster.iter();
     let flags = [
         arguments.kubernetes.flags(),
         arguments.rules.flags(),
         arguments.router.flags(),
+        cluster
+            .map(|name| flag("--cluster", "cluster", name))
+            .collect(),
     ]
     .concat();
     let settings = settings(&arguments.common, flags)?;
@@ -50,14 +60,27 @@ pub async fn run(arguments: RouterArguments) -> anyhow::Result<()> {
             let bus = bus::connect(context, StreamPolicy::Verify).await?;
             let rules = rules.loaded(&bus).await?;
             rules::answer_names(context, &bus, &rules).await?;
-            start(context, &bus, &rules, &worker::http_clients(context)?);
+            let clusters = clusters::start(context, &bus);
+            start(
+                context,
+                &bus,
+                &rules,
+                clusters,
+                &worker::http_clients(context)?,
+            );
             Ok(())
         })
         .await
 }
 
 /// Starts to route events. Also starts to write status if the rules come from a cluster.
-pub fn start(context: &Context, bus: &Bus, rules: &ActiveRules, http_clients: &HttpClients) {
+pub fn start(
+    context: &Context,
+    bus: &Bus,
+    rules: &ActiveRules,
+    clusters: Arc<LiveClusters>,
+    http_clients: &HttpClients,
+) {
     let costly = Arc::new(CostlyPatterns::default());
     if let Some(cluster) = &rules.cluster {
         let mut writer = status_writer(context, bus, rules, cluster, http_clients.clone());
@@ -71,6 +94,7 @@ pub fn start(context: &Context, bus: &Bus, rules: &ActiveRules, http_clients: &H
         rules.live.clone(),
         context.metrics.clone(),
         costly,
+        clusters,
         context.settings.router.concurrency,
     );
     let memory = context.memory.routing;

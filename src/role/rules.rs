@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::Context as _;
 use tidings_core::bus::Bus;
 use tidings_core::bus::names::{NameAnswer, RuleName};
-use tidings_core::runtime::config::{RulesFrom, RulesSettings, Settings};
+use tidings_core::runtime::config::{RulesFrom, Settings};
 use tidings_core::runtime::health::Check;
 use tidings_core::runtime::kubernetes;
 use tidings_core::runtime::metrics::Metrics;
@@ -149,7 +149,7 @@ pub fn cluster(settings: &Settings, client: kube::Client, catalog: Arc<Catalog>)
             label_selector: settings.rules.label_selector.clone(),
         },
         kinds: kinds(),
-        options: options(&settings.rules),
+        options: options(settings),
         remove_finalizers: false,
         extensions: None,
         catalog,
@@ -161,15 +161,17 @@ fn options_of(context: &Context) -> Options {
     let share = usize::try_from(context.memory.patterns).unwrap_or(usize::MAX);
     Options {
         pattern_bytes: share.min(MOST_PATTERN_BYTES),
-        ..options(&context.settings.rules)
+        ..options(&context.settings)
     }
 }
 
 /// The options for all rules, without a memory limit of this process.
-pub fn options(settings: &RulesSettings) -> Options {
+pub fn options(settings: &Settings) -> Options {
+    let rules = &settings.rules;
     Options {
-        no_cross_namespace_refs: settings.no_cross_namespace_refs,
-        namespace_wildcard_for: settings.namespace_wildcard_for.clone(),
+        no_cross_namespace_refs: rules.no_cross_namespace_refs,
+        namespace_wildcard_for: rules.namespace_wildcard_for.clone(),
+        local_cluster: rules.local_cluster_only.then(|| settings.cluster.clone()),
         ..Options::default()
     }
 }
@@ -260,7 +262,8 @@ async fn report_lost(live: Arc<LiveRules>, check: Check, metrics: Metrics) {
     loop {
         let rules = live.current();
         let lost = rules.lost();
-        let kept = lost.iter().filter(|lost| lost.clusters.is_some()).count();
+        let kept = lost.iter().filter(|lost| !lost.restrictions().is_empty());
+        let kept = kept.count();
         metrics
             .rules_extensions_lost
             .set(i64::try_from(lost.len()).unwrap_or(i64::MAX));

@@ -14,7 +14,7 @@ use crate::flags::{
 };
 use crate::nats_server::{NatsServer, Restarter};
 use crate::process::{Process, start_log};
-use crate::role::{Context, bus, ingest, router, rules, worker};
+use crate::role::{Context, bus, clusters, ingest, router, rules, worker};
 
 /// Arguments of `tidings up`.
 #[derive(Args, Debug)]
@@ -124,8 +124,9 @@ async fn run_roles(
             rules::answer_names(context, &bus, &rules).await?;
             endpoint.start(context, &bus)?;
             let http_clients = worker::http_clients(context)?;
-            router::start(context, &bus, &rules, &http_clients);
-            worker::start(context, &bus, &rules, http_clients).await
+            let clusters = clusters::start(context, &bus);
+            router::start(context, &bus, &rules, clusters.clone(), &http_clients);
+            worker::start(context, &bus, &rules, clusters, http_clients).await
         })
         .await
 }

@@ -1,9 +1,13 @@
 //! `tidings worker`: makes deliveries.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use anyhow::Context as _;
 use clap::Args;
 use tidings_core::bus::Bus;
 use tidings_core::bus::crash_marks::CrashMarks;
+use tidings_core::bus::live_clusters::LiveClusters;
 use tidings_core::bus::process_leases::ProcessLeases;
 use tidings_core::bus::setup::StreamPolicy;
 use tidings_core::runtime::config::Role;
@@ -18,7 +22,10 @@ use tidings_workers::worker::crash_guard::CrashGuard;
 use crate::flags::{AsFlags, CommonFlags, KubernetesFlags, RulesFlags, WorkerFlags, settings};
 use crate::process::{Process, start_log};
 use crate::role::rules::ActiveRules;
-use crate::role::{Context, bus, rules};
+use crate::role::{Context, bus, clusters, rules};
+
+/// How long a worker waits for the clusters of the fleet before it starts.
+const CLUSTERS_WAIT: Duration = Duration::from_secs(5);
 
 /// Arguments of `tidings worker`.
 #[derive(Args, Debug)]
@@ -55,7 +62,8 @@ pub async fn run(arguments: WorkerArguments) -> anyhow::Result<()> {
             let bus = bus::connect(context, StreamPolicy::Verify).await?;
             let rules = rules.loaded(&bus).await?;
             rules::answer_names(context, &bus, &rules).await?;
-            start(context, &bus, &rules, http_clients(context)?).await
+            let clusters = clusters::start(context, &bus);
+            start(context, &bus, &rules, clusters, http_clients(context)?).await
         })
         .await
 }
@@ -68,10 +76,14 @@ pub async fn start(
     context: &Context,
     bus: &Bus,
     rules: &ActiveRules,
+    clusters: Arc<LiveClusters>,
     http_clients: HttpClients,
 ) -> anyhow::Result<()> {
     let settings = &context.settings;
+    // Without them, messages lack the labels and dashboards of clusters, and nothing else.
+    clusters.wait_until_loaded(CLUSTERS_WAIT).await;
     let renderer = Renderer::new(&settings.links).map_err(anyhow::Error::msg)?;
+    let renderer = renderer.with_clusters(clusters);
     let crash_marks = CrashMarks::open(bus)
         .await
         .context("cannot open the bucket suspects")?;

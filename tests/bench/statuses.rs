@@ -13,6 +13,7 @@ use clap::Parser;
 use futures::{StreamExt, TryStreamExt, stream};
 use serde_json::{Value, json};
 use tidings_core::Outcome;
+use tidings_core::bus::clusters::Clusters;
 use tidings_core::runtime::config::AddressSettings;
 use tidings_rig::{Forge, Process, Rig, Role, alert, event, eventually_within};
 use tidings_router::{PlanContext, explain};
@@ -222,7 +223,7 @@ async fn attempt(
         jiff::Timestamp::now(),
         None,
     )?;
-    let delivery = explain(rules, &event, PlanContext::default())
+    let delivery = explain(rules, &event, &Clusters::new(), PlanContext::default())
         .into_iter()
         .find_map(|explained| explained.delivery);
     let delivery = delivery.context("the event has no delivery")?;

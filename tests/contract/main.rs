@@ -11,6 +11,7 @@
 )]
 
 mod broken;
+mod clusters;
 mod documents;
 mod failures;
 mod mentions;

@@ -67,8 +67,10 @@ async fn every_type_sends_the_headers_of_its_secret_and_keeps_its_own() {
                 row.kind
             );
             for name in row.own_headers {
+                // The cluster `default` has no header.
+                let is_optional = *name == "tidings-cluster";
                 assert!(
-                    header(name).is_some_and(|value| value != b"1"),
+                    header(name).map_or(is_optional, |value| value != b"1"),
                     "{}",
                     row.kind
                 );

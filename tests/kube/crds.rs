@@ -15,7 +15,7 @@ use crate::object::{VERSIONS, alert, create, manifest, objects, provider};
 #[tokio::test]
 async fn the_files_are_the_output_of_tidings_crds() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy/crds");
-    let files = ["alerts.yaml", "providers.yaml"]
+    let files = ["alerts.yaml", "providers.yaml", "providergrants.yaml"]
         .map(|name| fs::read_to_string(folder.join(name)).unwrap());
     let printed = Command::new(TIDINGS).arg("crds").output().await.unwrap();
     assert!(printed.status.success());

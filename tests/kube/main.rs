@@ -7,6 +7,7 @@ mod crds;
 mod deploy;
 mod events;
 mod flux_crds;
+mod grants;
 mod guides;
 mod helm_release;
 mod labels;

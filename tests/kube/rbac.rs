@@ -249,7 +249,7 @@ async fn the_api_server_accepts_the_manifests_in_deploy() {
     ];
     let output = server.kubectl(&dry_run).await;
     assert!(
-        output.success && output.output.lines().count() == 16 && output.errors.is_empty(),
+        output.success && output.output.lines().count() == 17 && output.errors.is_empty(),
         "{output:?}"
     );
 }

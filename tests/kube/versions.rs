@@ -21,6 +21,7 @@ fn full_alert() -> Value {
         "matchLabels": {"app.kubernetes.io/name": "web"},
     });
     alert(json!({
+        "providerRef": {"name": "p", "namespace": "platform"},
         "eventSeverity": ["warn", "error"],
         "eventSources": [source],
         "inclusionList": [".*"],
@@ -30,6 +31,10 @@ fn full_alert() -> Value {
         "suspend": false,
         "channel": "web",
         "clusters": ["eu-*"],
+        "clusterSelector": {
+            "matchLabels": {"env": "prod"},
+            "matchExpressions": [{"key": "tier", "operator": "In", "values": ["web"]}],
+        },
         "template": {"inline": "{{ event.message }}"},
     }))
 }
@@ -45,6 +50,7 @@ fn full_provider() -> Value {
         "address": "https://github.com/org/repo",
         "apiAddress": "https://github.example.com/api/v3",
         "acceptRedirects": true,
+        "clusterField": false,
         "reasonStates": {"Deployed": "success"},
         "timeout": "10s",
         "proxy": "http://proxy:3128",

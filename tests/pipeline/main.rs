@@ -9,6 +9,8 @@ mod deliveries;
 mod event_endpoint;
 mod expressions;
 mod extensions;
+mod fleet_rules;
+mod grants;
 mod hostile_rules;
 mod incidents;
 mod isolation;

@@ -314,3 +314,30 @@ async fn a_server_whose_certificate_is_the_configured_authority_is_trusted() {
     assert_eq!(outcome.outcome, "delivered", "{outcome:?}");
     rig.drained().await;
 }
+
+#[tokio::test]
+async fn a_header_names_a_cluster_that_is_not_default() {
+    for (name, expected) in [("default", None), ("prod-eu", Some("prod-eu"))] {
+        let rig = Rig::start(TIDINGS).await;
+        let folder = rig.folder().join("other");
+        std::fs::create_dir(&folder).expect("the rig's folder is writable");
+        let server = NatsServer::start(&folder, "").await;
+        let mut subscriber = subscribe(&server, ConnectOptions::new()).await;
+        rig.rules()
+            .put([nats("other", server.url()), alert("all", "other")]);
+        let up = rig.run(Role::up().args(["--cluster", name])).await;
+        up.post(&event("by another bus"))
+            .await
+            .expect("ingest responds");
+
+        let message = tokio::time::timeout(PATIENCE, subscriber.next()).await;
+        let message = message.expect("it is published").expect("it is open");
+        let headers = message.headers.unwrap_or_default();
+        let cluster = headers.get("Tidings-Cluster").map(|value| value.as_str());
+        assert_eq!(cluster, expected);
+        let received: Value = serde_json::from_slice(&message.payload).expect("it is JSON");
+        assert_is_the_event(&received);
+        assert_eq!(received["metadata"], Value::Null);
+        rig.drained().await;
+    }
+}

@@ -167,3 +167,39 @@ async fn flags_and_settings_change_matching_as_in_up() {
         .await
         .assert_error_names(&["--rules"]);
 }
+
+#[tokio::test]
+async fn cluster_labels_are_given_as_a_flag() {
+    let prod = json!({"matchLabels": {"env": "prod"}});
+    let folder = folder([
+        provider("hook", "http://127.0.0.1:1/"),
+        alert("prod", "hook").with("clusterSelector", prod),
+    ]);
+    for (arguments, verdict) in [
+        (
+            &["--cluster", "eu", "--cluster-label", "env=prod"][..],
+            "matched",
+        ),
+        (
+            &["--cluster", "eu", "--cluster-label", "env=dev"],
+            "other-cluster",
+        ),
+        (&["--cluster", "eu"], "other-cluster"),
+        (
+            &[
+                "--cluster",
+                "eu",
+                "--cluster-label",
+                "env=prod",
+                "--local-cluster-only",
+            ],
+            "not-the-local-cluster",
+        ),
+    ] {
+        let report = report(&test(folder.path(), arguments).await);
+        assert_eq!(
+            report["alerts"][0]["verdict"], verdict,
+            "{arguments:?}: {report}"
+        );
+    }
+}

@@ -1,6 +1,7 @@
 //! The message that a notifier sends: one event, for one alert and provider.
 
 pub(crate) mod blocking;
+mod cluster;
 mod links;
 pub mod mentions;
 pub mod render;
@@ -50,12 +51,11 @@ impl<'a> Message<'a> {
         self.title_or(|| self.object_heading())
     }
 
-    /// The template's title, or the standard title of the type, in up to 1,024 characters.
+    /// The template's title, or the standard title of the type, in up to 1,024 characters. It names
+    /// the cluster unless that is `default`.
     pub fn title_or(&self, standard: impl FnOnce() -> String) -> String {
-        cut_chars(
-            &self.rendered.title.clone().unwrap_or_else(standard),
-            LONGEST_TITLE,
-        )
+        let title = self.rendered.title.clone().unwrap_or_else(standard);
+        cut_chars(&self.naming_cluster(title), LONGEST_TITLE)
     }
 
     /// The template's text, or the event's message.
@@ -63,10 +63,12 @@ impl<'a> Message<'a> {
         self.rendered.text.as_ref().unwrap_or(&self.event.message)
     }
 
-    /// The text below the template's title, for services without a field for a title.
+    /// The text below the template's title, for services without a field for a title. A template
+    /// that does not name the cluster is preceded by its name.
     pub fn titled_text(&self) -> String {
         match &self.rendered.title {
-            Some(title) => format!("{title}\n{}", self.text()),
+            Some(_) => format!("{}\n{}", self.title(), self.text()),
+            None if self.is_templated() => self.naming_cluster(self.text().to_owned()),
             None => self.text().to_owned(),
         }
     }
@@ -127,15 +129,19 @@ impl<'a> Message<'a> {
     }
 
     /// The object's key at services that keep one record for each object: its uid, or
-    /// `<Kind>/<namespace>/<name>`. The latter is hashed if it exceeds the 255 characters that such
-    /// services allow.
+    /// `<Kind>/<namespace>/<name>`, with the cluster before it unless that is `default`. It is
+    /// hashed if it exceeds the 255 characters that such services allow.
     pub fn object_key(&self) -> String {
-        let path = self.object_path();
         match self.object.uid.as_str() {
-            "" if path.chars().count() > 255 => tidings_core::model::id::digest(&[&path]),
-            "" => path,
+            "" => short_key(self.object_path_in_fleet()),
             uid => uid.to_owned(),
         }
+    }
+
+    /// The key that earlier releases used for the object, if it was another: without the cluster.
+    pub fn former_object_key(&self) -> Option<String> {
+        let is_other = self.object.uid.is_empty() && self.cluster().is_some();
+        is_other.then(|| short_key(self.object_path()))
     }
 
     /// The metadata: `summary` first, then by key.
@@ -164,6 +170,14 @@ impl<'a> Message<'a> {
         time.as_ref()
             .and_then(tidings_core::model::flux::rfc3339)
             .unwrap_or_default()
+    }
+}
+
+/// A path as a key of at most 255 characters.
+fn short_key(path: String) -> String {
+    match path.chars().count() > 255 {
+        true => tidings_core::model::id::digest(&[&path]),
+        false => path,
     }
 }
 

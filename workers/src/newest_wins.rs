@@ -40,6 +40,14 @@ pub struct NewestWins {
     leases: Arc<ProcessLeases>,
 }
 
+/// How the write of a state ended.
+pub struct StateWrite {
+    /// The result.
+    pub result: AttemptResult,
+    /// Another cluster whose state was recorded under the same key.
+    pub other_cluster: Option<String>,
+}
+
 /// The name of a key's record. It is also the key under which the deliveries are parked.
 pub fn record_key(key: &str) -> String {
     id::digest(&[key])
@@ -73,14 +81,17 @@ impl NewestWins {
         delivery: &Delivery,
         prepared: &Prepared,
         caller: &mut Caller<'_>,
-    ) -> AttemptResult {
+    ) -> StateWrite {
         let name = record_key(&wanted.key);
         let mine = Desired {
             order: Some(order(message.event, delivery.event_sequence)),
             state: wanted.state,
             delivery_id: delivery.id.clone(),
             planned_at: delivery.planned_at,
+            cluster: message.event.cluster.clone(),
         };
+        let cluster = mine.cluster.clone();
+        let mut other_cluster = None;
         let holder = format!("{}/{:016x}", delivery.id, rand::random::<u64>());
         let held = self.leases.hold(&holder);
         let lease = write_lease(holder, held.process(), prepared.provider.timeout);
@@ -94,11 +105,25 @@ impl NewestWins {
         loop {
             caller.extend_age(machine.planned_at());
             let result = match action {
-                Action::End(result) => return result,
-                Action::Wait(wait) => {
-                    return self.wait_for_lease(wait, delivery, &name).await.into();
+                Action::End(result) => {
+                    return StateWrite {
+                        result,
+                        other_cluster,
+                    };
                 }
-                Action::Load => self.load(&name, &lease).await,
+                Action::Wait(wait) => {
+                    return StateWrite {
+                        result: self.wait_for_lease(wait, delivery, &name).await.into(),
+                        other_cluster,
+                    };
+                }
+                Action::Load => {
+                    let loaded = self.load(&name, &lease).await;
+                    let other = loaded.as_ref().ok();
+                    let other = other.and_then(|loaded| cluster_other_than(&cluster, loaded));
+                    other_cluster = other_cluster.or(other);
+                    loaded
+                }
                 Action::Store(record, revision) => self.store(&name, &record, revision).await,
                 // Only now, because a state that needs no call must not use up a slot.
                 Action::Prepare => match while_held(&held, caller.admit()).await {
@@ -173,6 +198,15 @@ impl NewestWins {
         let request = ParkRequest::after(&self.bus, wait, NotAttempted::StateLocked);
         Refusal::Park(request).with_slot(slot_ms)
     }
+}
+
+/// The cluster of the recorded state, if it is another. Older versions did not record it.
+fn cluster_other_than(cluster: &str, loaded: &ActionResult) -> Option<String> {
+    let ActionResult::Loaded(Some(record), _) = loaded else {
+        return None;
+    };
+    let recorded = &record.desired.as_ref()?.cluster;
+    (!recorded.is_empty() && recorded != cluster).then(|| recorded.clone())
 }
 
 fn write_lease(holder: String, process: &str, timeout: Duration) -> WriteLease {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use async_nats::jetstream::kv::Operation;
 use futures::StreamExt;
 
-use crate::bus::records::{Records, decode};
+use crate::bus::records::{BucketVersion, Records, decode};
 use crate::bus::{Bus, BusError, streams, unavailable};
 use crate::model::token::Token;
 use crate::wire::Cluster;
@@ -27,6 +27,11 @@ impl ClusterRecords {
     pub async fn open(bus: &Bus) -> Result<Self, BusError> {
         let records = Records::open(bus, streams::CLUSTERS).await?;
         Ok(Self { records })
+    }
+
+    /// The version of the bucket. A deleted bucket is first recreated, empty.
+    pub(super) async fn version(&self) -> Result<BucketVersion, BusError> {
+        self.records.version().await
     }
 
     /// Reads all clusters.

@@ -20,10 +20,19 @@ terms! {
         PatternTooCostly = "pattern-too-costly",
             "No pattern of `inclusionList` matches the message, and some would take too many steps \
              to decide.";
-        OtherCluster = "other-cluster", "`clusters` does not include the event's cluster.";
+        OtherCluster = "other-cluster",
+            "`clusters` or `clusterSelector` does not select the event's cluster.";
+        ClusterNotVisible = "cluster-not-visible",
+            "The hub does not show the event's cluster to the alert's namespace (`tidings fleet \
+             add --visible-to`).";
+        NotTheLocalCluster = "not-the-local-cluster",
+            "`rules.local_cluster_only` is set, and the event is from another cluster.";
         CrossNamespaceRefused = "cross-namespace-refused",
             "The object is in another namespace than the alert, and \
              `rules.no_cross_namespace_refs` is set.";
+        ProviderNotGranted = "provider-not-granted",
+            "The provider is in another namespace, and no ProviderGrant there shares it with the \
+             alert's namespace.";
         ProviderSuspended = "provider-suspended", "The provider has `suspend: true`.";
         NotACommitStatusProvider = "not-a-commit-status-provider",
             "The event has the metadata `commit_status: update` and the provider does not write \

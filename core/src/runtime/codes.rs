@@ -244,6 +244,12 @@ pub mod log {
              The fields `file`, `line`, `object` and `field` say where; `problem` has the fix.";
         RULE_PROBLEM_RESOLVED, "rule-problem-resolved", "info",
             "A reported problem in the rules is resolved.";
+        CLUSTERS_UNREADABLE, "clusters-unreadable", "warn",
+            "The bucket `clusters` cannot be read. The last known clusters stay in effect; before \
+             the first read nothing is pulled.";
+        CLUSTERS_LOST, "clusters-lost", "error",
+            "The bucket `clusters` was deleted. Running processes keep the last known labels and \
+             restrictions; add the clusters again with `tidings fleet` before they restart.";
         RULES_READER_PANICKED, "rules-reader-panicked", "error",
             "The reader of the rules panicked. Restart the process and report the error.";
         RESOURCE_VERSION_REGRESSED, "resource-version-regressed", "warn",
@@ -303,6 +309,9 @@ pub mod log {
             "An outcome was not published to OUTCOMES. Nothing depends on it.";
         TEMPLATE_FAILED, "template-failed", "warn",
             "A template failed, see `error`. The standard text was sent.";
+        STATE_CONFLICT, "state-conflict", "warn",
+            "Two clusters write commit statuses with the same id, see `conflict`. Set \
+             `commitStatus.id: qualified` in the `provider`.";
         EXPRESSION_CHILD_KILLED, "expression-child-killed", "warn",
             "A child process that evaluated the `commitStatusExpr` of `provider` was killed, see \
              `cause`. For `cpu-time` and `memory`, simplify the expression: until it changes, its \

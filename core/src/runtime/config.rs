@@ -145,6 +145,9 @@ pub struct RulesSettings {
     pub no_cross_namespace_refs: bool,
     /// `rules.namespace_wildcard_for`: namespaces whose Alerts may set `namespace: "*"`.
     pub namespace_wildcard_for: Vec<String>,
+    /// `rules.local_cluster_only`: an Alert gets only events of the cluster of the setting
+    /// `cluster`.
+    pub local_cluster_only: bool,
 }
 
 /// The source of the rules.
@@ -290,6 +293,7 @@ impl Settings {
                 no_cross_namespace_refs: reader
                     .value("rules.no_cross_namespace_refs", value::switch),
                 namespace_wildcard_for: reader.list("rules.namespace_wildcard_for"),
+                local_cluster_only: reader.value("rules.local_cluster_only", value::switch),
             },
             ingest: IngestSettings::read(reader),
             router: RouterSettings {

@@ -151,6 +151,8 @@ metrics! {
         "Deliveries that a worker finished or released, by provider type and outcome.";
     worker_template_errors_total: Family<TypeLabel, Counter> = Family::default(),
         "Attempts that sent the standard text because their template failed.";
+    worker_state_conflicts_total: Family<TypeLabel, Counter> = Family::default(),
+        "Attempts that wrote a commit status whose id another cluster writes, too.";
     expression_children_killed_total: Family<KilledBy, Counter> = Family::default(),
         "Child processes that were killed while they evaluated an expression, by cause.";
     worker_deliveries_in_flight: Gauge = Gauge::default(),

@@ -112,6 +112,7 @@ fn attempt() -> Attempt {
         detail: "503 from hooks.example.com".into(),
         status: 503,
         template_error: "unknown variable".into(),
+        ..Attempt::default()
     }
 }
 
@@ -169,6 +170,7 @@ fn record() -> Record {
             state: b"desired".to_vec(),
             delivery_id: "delivery-id".into(),
             planned_at: time(1_700_000_008),
+            ..Desired::default()
         }),
         posted: Some(order),
         posted_state: b"posted".to_vec(),

@@ -86,12 +86,13 @@ fn name(lost: &LostExtensions) -> String {
 
 fn event(lost: &LostExtensions, now: Timestamp, instance: &str) -> Event {
     let identity = &lost.identity;
-    let kept = lost.clusters.as_ref().map_or_else(String::new, |clusters| {
-        format!(
-            "; the last known clusters stay in effect: {}",
-            clusters.join(", ")
-        )
-    });
+    let kept = match lost.restrictions().as_slice() {
+        [] => String::new(),
+        kept => format!(
+            "; the last known restriction stays in effect: {}",
+            kept.join("; ")
+        ),
+    };
     let note = format!(
         "the API server dropped spec.{}, because the installed CRDs lack extension fields{kept}. \
          Use the annotations of Tidings instead of the fields.",
@@ -138,6 +139,7 @@ mod tests {
             uid: name.into(),
             fields: vec!["channel".into(), "clusters".into()],
             clusters: Some(vec!["prod-*".into(); clusters]),
+            cluster_selector: None,
         }
     }
 

@@ -14,6 +14,9 @@ const MAX_MESSAGE_BYTES: usize = 1024;
 /// The reason of a template error. The delivery still goes out, with the standard text.
 const TEMPLATE: &str = "template";
 
+/// The reason of two clusters that write one state. Each state is written.
+const CONFLICT: &str = "conflict";
+
 /// The times and the error in the status of an object.
 ///
 /// # Guarantees
@@ -60,7 +63,8 @@ pub fn summarize(
     let failed = [OutcomeLabel::Retrying, OutcomeLabel::Dead]
         .iter()
         .any(|label| label.as_str() == attempt.outcome);
-    let of_provider = OutcomeSummary {
+    let conflict_time = time.clone();
+    let mut of_provider = OutcomeSummary {
         last_match: None,
         last_delivery: (attempt.outcome == OutcomeLabel::Delivered.as_str()).then(|| time.clone()),
         last_error: failed.then(|| LastError {
@@ -79,6 +83,13 @@ pub fn summarize(
             time: template_time,
             reason: TEMPLATE.to_owned(),
             message: cut_bytes(&attempt.template_error, MAX_MESSAGE_BYTES),
+        });
+    }
+    if !failed && !attempt.conflict.is_empty() {
+        of_provider.last_error = Some(LastError {
+            time: conflict_time,
+            reason: CONFLICT.to_owned(),
+            message: cut_bytes(&attempt.conflict, MAX_MESSAGE_BYTES),
         });
     }
     let identity = |kind: &str, namespace: &str, name: &str| Identity {
@@ -231,6 +242,20 @@ mod tests {
         );
         assert_eq!(summaries.len(), 1);
         assert_eq!(summaries[0].0.to_string(), "Provider apps/p");
+    }
+
+    #[test]
+    fn a_conflict_is_the_providers_last_error_even_if_delivered() {
+        let mut outcome = outcome("delivered", 5);
+        outcome.attempt.as_mut().unwrap().conflict = "the clusters a and b".into();
+        let summaries = summarize(&outcome, at(9));
+        let errors: Vec<_> = summaries
+            .iter()
+            .map(|(.., summary)| summary.last_error.as_ref())
+            .collect();
+        let error = errors[1].expect("the Provider has an error");
+        assert_eq!(error.message, "the clusters a and b");
+        assert_eq!((error.reason.as_str(), errors[0]), ("conflict", None));
     }
 
     #[test]

@@ -198,7 +198,8 @@ fn alert(
         namespace, name, ..
     } = &entry.identity;
     let alert = rules.alert(namespace, name);
-    problems_found.extend(alert.and_then(|alert| unready_provider(alert, conditions)));
+    let granted = alert.filter(|alert| rules.may_use_provider(alert));
+    problems_found.extend(granted.and_then(|alert| unready_provider(alert, conditions)));
     let too_costly = alert.and_then(|alert| costly.explain(alert));
     problems_found.extend(too_costly.map(|why| (Reason::PatternTooCostly, why)));
     let reason = without_problems(alert.is_some_and(|alert| alert.suspended));
@@ -236,7 +237,7 @@ fn unready_provider(
 ) -> Option<(Reason, String)> {
     let identity = Identity {
         kind: "Provider".into(),
-        namespace: alert.namespace.clone(),
+        namespace: alert.provider_namespace.clone(),
         name: alert.provider.clone(),
     };
     let condition = conditions

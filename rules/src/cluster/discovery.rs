@@ -3,18 +3,21 @@
 
 use std::collections::BTreeSet;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::APIResourceList;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{APIResource, APIResourceList};
 use kube::api::ListParams;
 use kube::core::{ApiResource, GroupVersionKind, Request};
 use kube::{Client, Error};
 use serde_json::Value;
 
 use crate::extensions::Extension;
-use crate::object::GROUP;
+use crate::object::{GRANT_GROUP, GRANT_KIND, GRANT_VERSION, GROUP};
 
 /// The supported versions in order of preference. If one of them is served, all objects can be read
 /// in it.
 const VERSIONS: [&str; 4] = ["v1beta3", "v1", "v1beta2", "v1beta1"];
+
+/// The plural of ProviderGrant.
+const GRANTS: &str = "providergrants";
 
 /// How the API server serves a kind.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,6 +37,8 @@ pub struct ServedApi {
     pub alerts: ServedKind,
     /// How it serves Providers.
     pub providers: ServedKind,
+    /// How it serves ProviderGrants; `None` if the CRD is not installed.
+    pub grants: Option<ServedKind>,
 }
 
 /// Discovery failed.
@@ -52,12 +57,12 @@ pub enum DiscoveryError {
 }
 
 impl ServedApi {
-    /// How it serves Alerts or Providers.
+    /// How it serves Alerts, Providers or ProviderGrants.
     pub fn of(&self, kind: &str) -> &ServedKind {
-        if kind == "Alert" {
-            &self.alerts
-        } else {
-            &self.providers
+        match (kind, &self.grants) {
+            ("Alert", _) => &self.alerts,
+            (GRANT_KIND, Some(grants)) => grants,
+            _ => &self.providers,
         }
     }
 
@@ -103,7 +108,25 @@ impl ServedApi {
         Ok(Self {
             alerts,
             providers: providers.ok_or(DiscoveryError::NotServed("Provider"))?,
+            grants: Self::discover_grants(client).await?,
         })
+    }
+
+    /// The CRD of ProviderGrant is optional.
+    async fn discover_grants(client: &Client) -> Result<Option<ServedKind>, DiscoveryError> {
+        let api_version = format!("{GRANT_GROUP}/{GRANT_VERSION}");
+        let list = match client.list_api_group_resources(&api_version).await {
+            Ok(list) => list,
+            Err(Error::Api(status)) if status.is_not_found() => return Ok(None),
+            Err(error) => return Err(DiscoveryError::Request(error)),
+        };
+        let is_it = |resource: &APIResource| resource.name == GRANTS;
+        let gvk = GroupVersionKind::gvk(GRANT_GROUP, GRANT_VERSION, GRANT_KIND);
+        Ok(list.resources.iter().any(is_it).then(|| ServedKind {
+            resource: ApiResource::from_gvk_with_plural(&gvk, GRANTS),
+            has_status: false,
+            lacks: None,
+        }))
     }
 }
 

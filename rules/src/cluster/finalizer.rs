@@ -217,6 +217,7 @@ mod tests {
         let served_api = ServedApi {
             alerts: served.clone(),
             providers: served,
+            grants: None,
         };
         let mut removals = FinalizerRemovals::new(true);
         removals.start(

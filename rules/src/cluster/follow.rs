@@ -28,7 +28,7 @@ use crate::cluster::finalizer::FinalizerRemovals;
 use crate::cluster::object::core_object;
 use crate::cluster::references::ReadResult;
 use crate::live::{LiveRules, log_changes};
-use crate::object::Identity;
+use crate::object::{GRANT_KIND, Identity};
 use crate::problem::{Problem, Severity};
 
 /// The maximum number of concurrent reads of Secrets and ConfigMaps.
@@ -89,6 +89,11 @@ struct Follower {
     lacks_schema: bool,
     /// A running request for a newer schema.
     schemas: FuturesUnordered<BoxFuture<'static, Result<(ServedApi, Instant), String>>>,
+}
+
+/// Whether the account may not read grants, as with the RBAC of an earlier release.
+fn is_denied_grant(watched: &WatchedKind, why: &str) -> bool {
+    watched.kind == GRANT_KIND && why.contains("forbidden")
 }
 
 /// The response to a read.
@@ -171,19 +176,23 @@ impl Follower {
         }
         self.catalog.set_served_api(served_api.clone());
         self.watches = SelectAll::new();
+        let grants = served_api.grants.as_ref().map(|_| GRANT_KIND);
         let watches: Vec<_> = ["Alert", "Provider"]
             .into_iter()
+            .chain(grants)
             .flat_map(|kind| self.scope.watches(kind))
             .collect();
+        if self.state.retain_watches(&watches) {
+            self.debounce.record_change(Instant::now());
+        }
         self.state.add_watches(&watches);
         for watched in watches {
             let served = served_api.of(watched.kind);
-            self.watches.push(watch::watch_rules(
-                &self.client,
-                watched,
-                served,
-                self.scope.label_selector.as_deref(),
-            ));
+            let selector = self.scope.label_selector.as_deref();
+            let selector = selector.filter(|_| watched.kind != GRANT_KIND);
+            let client = &self.client;
+            let watch = watch::watch_rules(client, watched, served, selector);
+            self.watches.push(watch);
         }
         for watched in &self.watched {
             self.watches
@@ -245,6 +254,9 @@ impl Follower {
                 self.state.handle_metadata_event(&watched, event);
                 self.read_stale();
                 false
+            }
+            WatchEvent::Failed(watched, why) if is_denied_grant(&watched, &why) => {
+                self.state.handle_denied(&watched)
             }
             WatchEvent::Failed(watched, why) => {
                 self.api_health.failed(watched.to_string(), why, now);

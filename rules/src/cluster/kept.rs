@@ -14,7 +14,7 @@ use tokio::time::Instant;
 
 use crate::check::Checked;
 use crate::cluster::discovery::{ServedApi, ServedKind};
-use crate::extensions::{CLUSTERS, ObjectExtensions};
+use crate::extensions::{CLUSTER_SELECTOR, CLUSTERS, ObjectExtensions};
 use crate::object::Identity;
 
 /// The schema that the API server reports may be this much older than the one that it applies.
@@ -41,6 +41,14 @@ pub(super) struct Change {
     pub uid: String,
     pub record: Option<RuleExtensions>,
     pub revision: Option<u64>,
+}
+
+/// The extension fields that an object has lost, and the restrictions among them.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Lost {
+    pub fields: Vec<String>,
+    pub clusters: Option<Vec<String>>,
+    pub cluster_selector: Option<String>,
 }
 
 /// What is known about a schema.
@@ -205,9 +213,9 @@ impl Kept {
         next
     }
 
-    /// The fields that an object has lost, and the clusters to keep if they are among them. While
-    /// it is undecided, they count as lost.
-    pub(super) fn lost(&self, object: &Checked) -> Option<(Vec<String>, Option<Vec<String>>)> {
+    /// The fields that an object has lost, and the restrictions to keep if they are among them.
+    /// While it is undecided, they count as lost.
+    pub(super) fn lost(&self, object: &Checked) -> Option<Lost> {
         let record = &self.records.as_ref()?.get(&object.uid)?.record;
         let lost: Vec<_> = record
             .fields
@@ -215,8 +223,14 @@ impl Kept {
             .filter(|field| !object.extensions.has(field) && !object.extensions.annotates(field))
             .cloned()
             .collect();
-        let clusters = lost.iter().any(|field| field == CLUSTERS);
-        (!lost.is_empty()).then(|| (lost, clusters.then(|| record.clusters.clone())))
+        let has_lost = |name: &str| lost.iter().any(|field| field == name);
+        let clusters = has_lost(CLUSTERS).then(|| record.clusters.clone());
+        let cluster_selector = has_lost(CLUSTER_SELECTOR).then(|| record.cluster_selector.clone());
+        (!lost.is_empty()).then_some(Lost {
+            fields: lost,
+            clusters,
+            cluster_selector,
+        })
     }
 }
 
@@ -247,6 +261,10 @@ fn next_record(
         Some(record) if lost.contains(CLUSTERS) => record.clusters.clone(),
         _ => bounded(&object.extensions.clusters),
     };
+    let cluster_selector = match record {
+        Some(record) if lost.contains(CLUSTER_SELECTOR) => record.cluster_selector.clone(),
+        _ => object.extensions.cluster_selector.clone(),
+    };
     let next = RuleExtensions {
         uid: object.uid.clone(),
         kind: object.identity.kind.clone(),
@@ -258,6 +276,7 @@ fn next_record(
         },
         fields: all.into_iter().map(str::to_owned).collect(),
         clusters,
+        cluster_selector,
     };
     (Some(next), is_undecided)
 }

@@ -289,7 +289,7 @@ pub(super) fn references_of(resource: &Resource) -> Vec<(&'static str, Identity)
                 &provider.template,
             )
         }
-        Resource::Secret(_) | Resource::ConfigMap(_) => return Vec::new(),
+        Resource::Secret(_) | Resource::ConfigMap(_) | Resource::Grant(_) => return Vec::new(),
     };
     let identity = |kind: &str, name: &String| Identity {
         kind: kind.into(),

@@ -15,7 +15,8 @@ use crate::cluster::discovery::ServedKind;
 use crate::cluster::finalizer::BlockedDeletion;
 use crate::cluster::object::ReceivedObject;
 use crate::cluster::references::{References, references_of};
-use crate::extensions::{CLUSTERS, Extension, PREFIX};
+use crate::cluster_selector::ClusterSelector;
+use crate::extensions::{CLUSTER_SELECTOR, CLUSTERS, Extension, PREFIX};
 use crate::glob::Globs;
 use crate::kind::Kinds;
 use crate::last_good::LastGood;
@@ -75,6 +76,24 @@ impl ClusterState {
         for watch in watches {
             self.listings.entry(watch.clone()).or_default();
         }
+    }
+
+    /// Forgets the objects of other watches: the CRD of an optional kind was removed. Returns
+    /// whether there were any.
+    pub(super) fn retain_watches(&mut self, watches: &[WatchedKind]) -> bool {
+        let before = self.listings.len();
+        self.listings.retain(|watch, _| watches.contains(watch));
+        self.listings.len() < before
+    }
+
+    /// Handles a watch that is denied. Without the permission to read grants, there are none.
+    /// Returns whether the rules have changed.
+    pub(super) fn handle_denied(&mut self, watch: &WatchedKind) -> bool {
+        let listing = self.listings.get_mut(watch);
+        listing.is_some_and(|listing| {
+            listing.begin();
+            listing.finish().0
+        })
     }
 
     /// Handles an event of a watch of Alerts or Providers. Returns whether the rules have changed.
@@ -250,17 +269,18 @@ impl ClusterState {
     }
 
     fn lost(&self, checked: &Checked) -> Option<LostExtensions> {
-        let (fields, clusters) = self.kept.lost(checked)?;
+        let lost = self.kept.lost(checked)?;
         Some(LostExtensions {
             identity: checked.identity.clone(),
             uid: checked.uid.clone(),
-            fields,
-            clusters,
+            fields: lost.fields,
+            clusters: lost.clusters,
+            cluster_selector: lost.cluster_selector,
         })
     }
 
-    /// Reports the lost extensions of an object, and restores the clusters of an Alert. While it
-    /// is undecided whether a user removed the fields, nothing is reported.
+    /// Reports the lost extensions of an object, and restores the restrictions of an Alert. While
+    /// it is undecided whether a user removed the fields, nothing is reported.
     fn restore_extensions(&self, checked: &mut Checked) {
         let Some(lost) = self.lost(checked) else {
             return;
@@ -269,10 +289,21 @@ impl ClusterState {
             let problems = lost.fields.iter().map(|field| lost_problem(&lost, field));
             checked.problems.extend(problems);
         }
-        if let (Some(clusters), Some(Resource::Alert(alert))) = (&lost.clusters, &checked.resource)
-        {
+        if lost.restrictions().is_empty() {
+            return;
+        }
+        if let Some(Resource::Alert(alert)) = &checked.resource {
             let mut alert = alert.as_ref().clone();
-            alert.clusters = Some(Globs::new(clusters));
+            if let Some(clusters) = &lost.clusters {
+                alert.clusters = Some(Globs::new(clusters));
+            }
+            if let Some(selector) = &lost.cluster_selector {
+                match ClusterSelector::read(selector) {
+                    Some(selector) => alert.cluster_selector = Some(selector),
+                    // Another version wrote it. The Alert must not select every cluster.
+                    None => alert.clusters = Some(Globs::new(&[])),
+                }
+            }
             checked.resource = Some(Resource::Alert(Arc::new(alert)));
         }
     }
@@ -315,14 +346,16 @@ fn lost_problem(lost: &LostExtensions, field: &str) -> Problem {
     let row = Extension::of(&lost.identity.kind).find(|row| row.field == field);
     let annotation = row.map_or_else(|| PREFIX.to_owned(), Extension::annotation);
     let identity = &lost.identity;
-    let effect = match &lost.clusters {
-        Some(clusters) if field == CLUSTERS => {
-            format!(
-                "the last known restriction stays in effect: {}",
-                clusters.join(", ")
-            )
+    let restriction = match field {
+        CLUSTERS => lost.clusters.as_ref().map(|clusters| clusters.join(", ")),
+        CLUSTER_SELECTOR => lost.cluster_selector.clone(),
+        _ => None,
+    };
+    let effect = match restriction {
+        Some(restriction) => {
+            format!("the last known restriction stays in effect: {restriction}")
         }
-        _ => "it has no effect".to_owned(),
+        None => "it has no effect".to_owned(),
     };
     Problem {
         file: None,

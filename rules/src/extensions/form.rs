@@ -2,6 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
+use crate::cluster_selector::{self, ClusterSelector};
+
 /// How the text of an annotation is read. It gives the value of the field, which is then checked as
 /// if the field had been given.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub enum Form {
     List,
     /// Pairs `key=value`, separated by commas. Spaces around keys and values do not count.
     Map,
+    /// A label selector, as `kubectl` takes it.
+    Selector,
     /// A minimum severity, or several severities, separated by commas: an exact set.
     Severity,
     /// `true` or `false`.
@@ -29,6 +33,10 @@ impl Form {
             Self::Text => "as the field",
             Self::List => "names, separated by commas",
             Self::Map => "`key=value`, separated by commas",
+            Self::Selector => {
+                "requirements, separated by commas: `KEY=VALUE`, `KEY!=VALUE`, `KEY in (A,B)`, \
+                 `KEY notin (A,B)`, `KEY`, `!KEY`"
+            }
             Self::Severity => "a minimum severity; or several severities, separated by commas",
             Self::Boolean => "`true` or `false`",
             Self::Number => "a whole number",
@@ -45,6 +53,7 @@ impl Form {
             Self::Text => Ok(text.into()),
             Self::List => Ok(list(text)),
             Self::Map => map(text).ok_or("must be key=value, separated by commas, each key once"),
+            Self::Selector => cluster_selector::parse(text),
             Self::Severity if text.contains(',') => Ok(list(text)),
             Self::Severity => Ok(text.trim().into()),
             Self::Boolean => match text {
@@ -65,7 +74,8 @@ impl Form {
         }
     }
 
-    /// Whether two values say the same. The order of a list does not count.
+    /// Whether two values say the same. The order of a list does not count, and neither does the
+    /// form of a selector.
     pub(super) fn agree(self, left: &Value, right: &Value) -> bool {
         let sorted = |value: &Value| {
             let mut names: Vec<_> = value.as_array()?.iter().map(Value::to_string).collect();
@@ -73,6 +83,10 @@ impl Form {
             names.dedup();
             Some(names)
         };
+        if self == Self::Selector {
+            let selector = ClusterSelector::of_value(left);
+            return selector.is_some() && selector == ClusterSelector::of_value(right);
+        }
         left == right || sorted(left).is_some_and(|names| sorted(right) == Some(names))
     }
 }

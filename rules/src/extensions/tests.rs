@@ -10,7 +10,7 @@ use crate::testing::{Manifest, alert, provider};
 const KINDS: Kinds = &[
     Kind::new("slack", Family::Message),
     Kind {
-        fields: &["apiAddress"],
+        fields: &["apiAddress", "clusterField"],
         ..Kind::new("github", Family::CommitStatus)
     },
 ];
@@ -99,6 +99,7 @@ fn the_annotation_is_the_field_in_kebab_case() {
         let expected = match kebab.as_str() {
             "template-inline" => "template",
             "template-config-map-key-ref" => "template-ref",
+            "provider-ref-namespace" => "provider-namespace",
             other => other,
         };
         assert_eq!(row.name, expected);
@@ -154,7 +155,7 @@ fn compiled(manifest: Manifest) -> String {
         .providers()
         .map(|it| {
             format!(
-                "{:?} {:?} {:?} {:?} {} {:?} {:?} {:?} {:?} {:?}",
+                "{:?} {:?} {:?} {:?} {} {:?} {:?} {:?} {:?} {:?} {:?}",
                 it.api_address,
                 it.rate_limit,
                 it.max_in_flight,
@@ -163,6 +164,7 @@ fn compiled(manifest: Manifest) -> String {
                 it.template,
                 it.links,
                 it.accept_redirects,
+                it.cluster_field,
                 it.commit_status,
                 it.reason_states
             )

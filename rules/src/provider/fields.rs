@@ -96,7 +96,7 @@ pub(super) fn supported_kind(spec: &ProviderSpec, kinds: Kinds, report: &mut Rep
             format!("\"{}\" is not supported; {fix}", spec.kind),
         );
         Kind {
-            fields: &["apiAddress"],
+            fields: &["apiAddress", "clusterField"],
             ..Kind::new("", Family::CommitStatus)
         }
     })
@@ -238,6 +238,18 @@ pub(super) fn reason_states(
         }
     }
     states
+}
+
+pub(super) fn cluster_field(field: Option<bool>, kind: Kind, report: &mut Report<'_>) -> bool {
+    let field = field.unwrap_or_default();
+    if field && !kind.fields.contains(&"clusterField") {
+        let message = format!(
+            "is not supported by type {}, which names the cluster in every message; remove it",
+            kind.name
+        );
+        report.error("spec.clusterField", message);
+    }
+    field
 }
 
 pub(super) fn max_in_flight(number: i64, report: &mut Report<'_>) -> Option<u32> {

@@ -130,5 +130,6 @@ fn attempt_json(attempt: &Attempt) -> serde_json::Value {
         "status": attempt.status,
         "detail": attempt.detail,
         "templateError": attempt.template_error,
+        "conflict": attempt.conflict,
     })
 }

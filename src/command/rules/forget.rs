@@ -110,8 +110,12 @@ fn line(stored: &StoredExtensions) -> String {
         [] => String::new(),
         clusters => format!("; clusters {}", clusters.join(",")),
     };
+    let selector = match stored.record.cluster_selector.as_str() {
+        "" => String::new(),
+        selector => format!("; clusterSelector {selector}"),
+    };
     format!(
-        "{}: fields {}{clusters}",
+        "{}: fields {}{clusters}{selector}",
         object(stored),
         stored.record.fields.join(",")
     )

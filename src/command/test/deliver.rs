@@ -3,6 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use tidings_core::bus::clusters::Clusters;
+use tidings_core::bus::live_clusters::LiveClusters;
 use tidings_core::runtime::config::Settings;
 use tidings_core::{Delivery, Event, Failure, Outcome, Reason};
 use tidings_router::AlertExplanation;
@@ -27,6 +29,7 @@ pub async fn deliver_all(
     event: &Event,
     rules: &Rules,
     settings: &Settings,
+    clusters: Clusters,
     send: bool,
 ) -> anyhow::Result<Vec<DeliveryReport>> {
     let addresses = settings.worker.addresses.clone();
@@ -34,6 +37,7 @@ pub async fn deliver_all(
     let http_clients =
         HttpClients::new(addresses).context("cannot read the system's CA certificates")?;
     let renderer = Renderer::new(&settings.links).map_err(anyhow::Error::msg)?;
+    let renderer = renderer.with_clusters(LiveClusters::fixed(clusters));
     let mut reports = Vec::new();
     for explanation in explanations {
         let Some(delivery) = &explanation.delivery else {
@@ -108,8 +112,7 @@ fn prepared(
 ) -> Result<Prepared, String> {
     let reference = delivery.provider.clone().unwrap_or_default();
     let (namespace, name) = (&reference.namespace, &reference.name);
-    let provider: Arc<ResolvedProvider> = rules
-        .resolve(namespace, name)
+    let provider: Arc<ResolvedProvider> = providers::resolve(rules, delivery)
         .map_err(|unresolved: Unresolved| unresolved.to_string())?;
     prepare(provider, http).map_err(|invalid| format!("Provider {namespace}/{name}: {invalid}"))
 }

@@ -41,7 +41,7 @@ pub use port::free_port;
 pub use poster::{Posted, post_steadily};
 pub use process::{HttpResponse, Process, Role, get};
 pub use receiver::{Received, Receiver, Reply};
-pub use rules::{Manifest, NAMESPACE, Rules, alert, config_map, provider, secret};
+pub use rules::{Manifest, NAMESPACE, Rules, alert, config_map, grant, provider, secret};
 pub use wait::{PATIENCE, eventually, eventually_within};
 
 use std::path::{Path, PathBuf};

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use tidings_rules::testing;
-pub use tidings_rules::testing::{Manifest, NAMESPACE, alert, config_map, secret};
+pub use tidings_rules::testing::{Manifest, NAMESPACE, alert, config_map, grant, secret};
 
 /// A Provider of type generic.
 pub fn provider(name: &str, address: &str) -> Manifest {

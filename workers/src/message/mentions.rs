@@ -253,6 +253,7 @@ macro_rules! texts {
 
 /// The texts of an event that messages and templates show, besides its metadata.
 const TEXTS: &[Text<Event>] = texts![
+    cluster,
     severity,
     message,
     reason,

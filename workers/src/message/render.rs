@@ -11,7 +11,10 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
+use tidings_core::bus::clusters::Clusters;
+use tidings_core::bus::live_clusters::LiveClusters;
 use tidings_core::runtime::config::LinksSettings;
+use tidings_core::wire::Cluster;
 use tidings_rules::template::{Escape, Program, Rendered};
 use tidings_rules::{Family, ResolvedProvider, Unresolved};
 
@@ -90,6 +93,7 @@ impl RenderedMessage {
 pub struct Renderer {
     patterns: Patterns,
     links_by_default: bool,
+    clusters: Arc<LiveClusters>,
     programs: Mutex<HashMap<(String, Escape), Arc<Compiled>>>,
 }
 
@@ -104,8 +108,15 @@ impl Renderer {
         Ok(Self {
             patterns: Patterns::new(settings)?,
             links_by_default: settings.enabled,
+            clusters: LiveClusters::fixed(Clusters::new()),
             programs: Mutex::default(),
         })
+    }
+
+    /// Uses what the hub knows of clusters: their labels in templates, and their dashboards.
+    #[must_use]
+    pub fn with_clusters(self, clusters: Arc<LiveClusters>) -> Self {
+        Self { clusters, ..self }
     }
 
     /// Renders a message. `template` gives the source of the template, if there is one.
@@ -135,8 +146,8 @@ impl Renderer {
         if template.is_none() && !shows_links {
             return RenderedMessage::default();
         }
-        let mut context = TemplateContext::new(message, provider);
-        let links = self.links(message, &context);
+        let (mut context, dashboard) = self.context(message, provider);
+        let links = self.links(message, &context, dashboard);
         context.links = links
             .iter()
             .map(|link| (link.key, link.url.clone()))
@@ -165,6 +176,21 @@ impl Renderer {
             Some(Err(sentence)) => rendered.template_error = cut_chars(&sentence, LONGEST_ERROR),
         }
         rendered
+    }
+
+    /// The variables of a message, and the pattern of its cluster's dashboard, which may be empty.
+    fn context(
+        &self,
+        message: &Message<'_>,
+        provider: &ResolvedProvider,
+    ) -> (TemplateContext, String) {
+        let mut context = TemplateContext::new(message, provider);
+        let cluster = self.clusters.current().get(&message.event.cluster).cloned();
+        let Cluster {
+            labels, dashboard, ..
+        } = cluster.unwrap_or_default();
+        context.cluster_labels = labels;
+        (context, dashboard)
     }
 
     fn render(
@@ -201,10 +227,18 @@ impl Renderer {
         program
     }
 
-    fn links(&self, message: &Message<'_>, context: &TemplateContext) -> Vec<Link> {
+    fn links(
+        &self,
+        message: &Message<'_>,
+        context: &TemplateContext,
+        own_dashboard: String,
+    ) -> Vec<Link> {
         let page = || commit_page(&repository(message)?, context.commit()?);
         let commit = page().or_else(|| expand(self.patterns.commit.as_ref(), context));
-        let dashboard = expand(self.patterns.dashboard.as_ref(), context);
+        let dashboard = match own_dashboard.is_empty() {
+            true => expand(self.patterns.dashboard.as_ref(), context),
+            false => self.expand_own(own_dashboard, context),
+        };
         let links = [
             ("commit", "Commit", commit),
             ("dashboard", "Dashboard", dashboard),
@@ -221,19 +255,22 @@ impl Renderer {
             .collect()
     }
 
+    /// The URL that a pattern gives that is not of the settings.
+    fn expand_own(&self, pattern: String, context: &TemplateContext) -> Option<String> {
+        run_blocking(|| {
+            let program = self.program(pattern, Escape::Url);
+            expand(program.as_ref().as_ref().ok(), context)
+        })
+    }
+
     fn target_url(&self, message: &Message<'_>, provider: &ResolvedProvider) -> Option<String> {
         let own = provider.commit_status.target_url.clone();
         if own.is_none() && self.patterns.commit_status.is_none() {
             return None;
         }
-        let context = TemplateContext::new(message, provider);
+        let (context, _) = self.context(message, provider);
         let url = match own {
-            Some(own) => run_blocking(|| {
-                expand(
-                    self.program(own, Escape::Url).as_ref().as_ref().ok(),
-                    &context,
-                )
-            }),
+            Some(own) => self.expand_own(own, &context),
             None => expand(self.patterns.commit_status.as_ref(), &context),
         }?;
         Some(url).filter(|url| url.len() <= LONGEST_TARGET_URL)

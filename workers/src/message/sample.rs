@@ -33,6 +33,7 @@ pub fn provider(kind: &'static str, edit: impl FnOnce(&mut ResolvedProvider)) ->
         max_in_flight: None,
         commit_status: Default::default(),
         accept_redirects: false,
+        cluster_field: false,
         reason_states: Default::default(),
         links: None,
         retry: RetryPolicy::default(),

@@ -24,7 +24,9 @@ pub fn check(source: &str, escape: Escape, metadata: &BTreeMap<String, String>) 
     };
     let names = program.names_read();
     let samples = samples(&names, metadata);
-    let variables = serde_json::to_value(sample_context(&samples[0], escape)).unwrap_or_default();
+    let labels = labels_of(&names);
+    let context = |sample: &Sample| sample_context(sample, escape, &labels);
+    let variables = serde_json::to_value(context(&samples[0])).unwrap_or_default();
     let mut found: Vec<String> = names
         .iter()
         .filter_map(|name| undefined(name, &variables))
@@ -32,7 +34,7 @@ pub fn check(source: &str, escape: Escape, metadata: &BTreeMap<String, String>) 
     // The link of a commit status is left out if the event lacks a value.
     if found.is_empty() && escape != Escape::Url {
         let render = |sample: &Sample| {
-            let context = sample_context(sample, escape);
+            let context = context(sample);
             let rendered = catch_unwind(AssertUnwindSafe(|| program.render(&context)));
             rendered.unwrap_or_else(|_| Err("the template engine panicked; simplify it".to_owned()))
         };
@@ -51,7 +53,10 @@ fn undefined(name: &str, variables: &Value) -> Option<String> {
     let mut value = variables;
     let mut path = String::new();
     for part in name.split('.') {
-        if matches!(path.as_str(), "metadata" | "event.metadata") {
+        if matches!(
+            path.as_str(),
+            "metadata" | "event.metadata" | "cluster_labels"
+        ) {
             return None;
         }
         let Value::Object(map) = value else {
@@ -176,10 +181,24 @@ impl Sample {
     }
 }
 
-fn sample_context(sample: &Sample, escape: Escape) -> TemplateContext {
+/// A value for each label of the cluster that a template reads.
+fn labels_of(names: &[String]) -> BTreeMap<String, String> {
+    let keys = names
+        .iter()
+        .filter_map(|name| name.strip_prefix("cluster_labels."));
+    keys.map(|key| (key.to_owned(), "value".to_owned()))
+        .collect()
+}
+
+fn sample_context(
+    sample: &Sample,
+    escape: Escape,
+    labels: &BTreeMap<String, String>,
+) -> TemplateContext {
     let alert = sample_alert();
     let message = sample.message(&alert, "");
     let mut context = TemplateContext::of(&message, ("apps", "provider"), "slack");
+    context.cluster_labels.clone_from(labels);
     // Patterns of links cannot use links.
     if escape != Escape::Url {
         let url = "https://example.com/".to_owned();
@@ -240,6 +259,7 @@ mod tests {
             "{% for line in event.message|lines %}{{ line }}{% endfor %}",
             "{% set stages = {'prod': 'P'} %}{{ stages[cluster]|default(cluster) }}",
             "{{ revision }} {{ branch }} {{ short_commit }} {{ repository }} {{ links.dashboard }}",
+            "{{ cluster_labels.env }} {{ cluster_labels['example.com/tier']|upper }}",
             "{{ alert.name }} {{ provider.type }} {{ event.involvedObject.uid }}",
             "{{ event.timestamp }} {{ event.reportingController }} {{ namespace }}",
         ] {

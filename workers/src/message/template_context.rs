@@ -28,6 +28,8 @@ pub struct TemplateContext {
     namespace: String,
     name: String,
     cluster: String,
+    /// The labels that the hub gives the cluster.
+    pub cluster_labels: BTreeMap<String, String>,
     alert: Named,
     provider: ProviderNames,
     revision: Option<String>,
@@ -80,6 +82,7 @@ impl TemplateContext {
             namespace: object.namespace.clone(),
             name: object.name.clone(),
             cluster: message.event.cluster.clone(),
+            cluster_labels: BTreeMap::new(),
             alert: named(&message.alert.namespace, &message.alert.name),
             provider: ProviderNames {
                 named: named(provider.0, provider.1),

@@ -124,6 +124,7 @@ fn alert<'a>(message: &'a Message<'_>) -> Alert<'a> {
         ("namespace", object.namespace.clone()),
         ("reportingcontroller", event.reporting_controller.clone()),
     ]));
+    labels.extend(message.cluster_field());
     let mut annotations = BTreeMap::from([("message", message.text())]);
     annotations.extend(
         message

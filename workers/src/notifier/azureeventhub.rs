@@ -165,7 +165,11 @@ fn shared_key(connection_string: &str) -> Result<Login, Invalid> {
 #[async_trait]
 impl SendMessage for EventHub {
     async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
-        let body = fit_event(LONGEST_BODY, message.event, message.metadata);
+        let body = fit_event(
+            LONGEST_BODY,
+            message.event,
+            &message.metadata_with_cluster(),
+        );
         let (url, authorization) = self.login.target(message.channel, Timestamp::now())?;
         let request = Request::new(Method::POST, url)
             .body(CONTENT_TYPE, body)

@@ -133,7 +133,10 @@ fn tags(message: &Message<'_>) -> Vec<String> {
         ("kube_name", &object.name),
         ("kube_namespace", &object.namespace),
     ];
+    let cluster = message.cluster_field();
+    let cluster = cluster.as_ref().map(|(key, value)| (*key, value.as_str()));
     present(own)
+        .chain(cluster)
         .chain(message.fields())
         .map(|(key, value)| format!("{key}:{value}").to_lowercase())
         .collect()

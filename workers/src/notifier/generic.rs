@@ -3,6 +3,9 @@
 //! Contract: Flux's notification API, "generic webhook". The request carries `Idempotency-Key:
 //! <delivery id>`, so that a receiver recognizes a retry after a lost response.
 
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
 use async_trait::async_trait;
 use tidings_core::Failure;
 use tidings_core::model::flux;
@@ -40,13 +43,14 @@ pub const TYPE: ProviderType = ProviderType {
             "more headers, as a YAML map",
             "Authorization: Bearer your-token\n",
         ),
+        CLUSTER_FIELD,
     ],
     cut_at: "none",
     sent_twice: "the receiver recognizes it (`Idempotency-Key`)",
     build,
     confirmation: Confirmation::Status,
     content: Content::Event,
-    own_headers: &["idempotency-key"],
+    own_headers: &["idempotency-key", CLUSTER_HEADER],
     mentions: Mentions::EVENT,
     size_limits: SizeLimits {
         source: "https://fluxcd.io/flux/components/notification/providers/#generic-webhook",
@@ -56,31 +60,67 @@ pub const TYPE: ProviderType = ProviderType {
     ..ProviderType::DEFAULT
 };
 
+/// The header with the cluster's name. `default` has none.
+pub(super) const CLUSTER_HEADER: &str = "tidings-cluster";
+
+/// The option of types that send the event as JSON and name the cluster beside it.
+pub(super) const CLUSTER_FIELD: Need = Need::field(
+    "clusterField",
+    Optional,
+    "also name the cluster in the JSON, as `metadata.cluster`",
+    "",
+);
+
 struct Generic {
     http: Http,
     url: Url,
+    cluster_field: bool,
 }
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let url = http_url(provider)?;
-    Ok(Notifier::Message(Box::new(Generic { http, url })))
+    Ok(Notifier::Message(Box::new(Generic {
+        http,
+        url,
+        cluster_field: provider.cluster_field,
+    })))
 }
 
 #[async_trait]
 impl SendMessage for Generic {
     async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
-        let body = flux::to_json(message.event, message.metadata);
+        let body = event_body(message, self.cluster_field);
         let request = event_request(self.url.clone(), message, body);
         classify(&self.http.send(request).await?).map(Sent::accepted)
     }
 }
 
+/// The body of `generic` and `generic-hmac`.
+pub(super) fn event_body(message: &Message<'_>, cluster_field: bool) -> Vec<u8> {
+    flux::to_json(message.event, &metadata(message, cluster_field))
+}
+
+/// The metadata of the event, with the cluster's name if the Provider asks for it.
+pub(super) fn metadata<'a>(
+    message: &Message<'a>,
+    cluster_field: bool,
+) -> Cow<'a, BTreeMap<String, String>> {
+    match cluster_field {
+        true => message.metadata_with_cluster(),
+        false => Cow::Borrowed(message.metadata),
+    }
+}
+
 /// The request of `generic` and `generic-hmac`.
 pub(super) fn event_request(url: Url, message: &Message<'_>, body: Vec<u8>) -> Request {
-    Request::new(reqwest::Method::POST, url)
+    let request = Request::new(reqwest::Method::POST, url)
         .body("application/json", body)
         .header("gotk-component", &message.event.reporting_controller)
-        .header("idempotency-key", message.delivery_id)
+        .header("idempotency-key", message.delivery_id);
+    match message.cluster_header() {
+        Some(cluster) => request.header(CLUSTER_HEADER, &cluster),
+        None => request,
+    }
 }
 
 #[cfg(test)]

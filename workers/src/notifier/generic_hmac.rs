@@ -8,14 +8,13 @@ use async_trait::async_trait;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use tidings_core::Failure;
-use tidings_core::model::flux;
 use tidings_core::model::token::hex;
 use tidings_rules::{Family, ResolvedProvider, SecretValue};
 use url::Url;
 
 use super::contract::mentions::Mentions;
 use super::contract::{Notifier, ProviderType, SendMessage, Sent};
-use super::generic::event_request;
+use super::generic::{CLUSTER_FIELD, CLUSTER_HEADER, event_body, event_request};
 use crate::http::Http;
 use crate::http::address::http_url;
 use crate::http::classify::classify;
@@ -41,6 +40,7 @@ pub const TYPE: ProviderType = ProviderType {
         ),
         Need::key("token", Required, "the signing key", "your-signing-key"),
         Need::key("headers", Optional, "more headers, as a YAML map", ""),
+        CLUSTER_FIELD,
     ],
     cut_at: "none",
     sent_twice: "the receiver recognizes it (`Idempotency-Key`)",
@@ -48,7 +48,7 @@ pub const TYPE: ProviderType = ProviderType {
     confirmation: Confirmation::Status,
     content: Content::Event,
     raw_key: "token",
-    own_headers: &["idempotency-key", "x-signature"],
+    own_headers: &["idempotency-key", "x-signature", CLUSTER_HEADER],
     mentions: Mentions::EVENT,
     size_limits: SizeLimits {
         source: "https://fluxcd.io/flux/components/notification/providers/#generic-webhook-with-hmac",
@@ -62,6 +62,7 @@ struct GenericHmac {
     http: Http,
     url: Url,
     key: SecretValue,
+    cluster_field: bool,
 }
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
@@ -73,13 +74,18 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let key = key
         .ok_or("no signing key: set the key token in the Secret of spec.secretRef")?
         .clone();
-    Ok(Notifier::Message(Box::new(GenericHmac { http, url, key })))
+    Ok(Notifier::Message(Box::new(GenericHmac {
+        http,
+        url,
+        key,
+        cluster_field: provider.cluster_field,
+    })))
 }
 
 #[async_trait]
 impl SendMessage for GenericHmac {
     async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
-        let body = flux::to_json(message.event, message.metadata);
+        let body = event_body(message, self.cluster_field);
         let signature = signature(self.key.bytes(), &body);
         let request = event_request(self.url.clone(), message, body);
         classify(

@@ -75,7 +75,11 @@ impl SendMessage for GithubDispatch {
         let event_type = format!("{}/{}.{}", object.kind, object.name, object.namespace);
         let post = Post {
             event_type: cut_id(&event_type, LONGEST_EVENT_TYPE),
-            client_payload: fit_event_value(LONGEST_PAYLOAD, message.event, message.metadata),
+            client_payload: fit_event_value(
+                LONGEST_PAYLOAD,
+                message.event,
+                &message.metadata_with_cluster(),
+            ),
         };
         let request = self
             .github

@@ -31,6 +31,7 @@ use crate::message::render::Content;
 use crate::notifier::contract::limits::{BodyLimit, SizeLimit, SizeLimits, SizeUnit};
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
+use crate::notifier::generic::{CLUSTER_FIELD, CLUSTER_HEADER, metadata};
 use crate::notifier::payload::fit_body::fit_event;
 use crate::text::cut_bytes;
 
@@ -69,6 +70,7 @@ pub const TYPE: ProviderType = ProviderType {
             "attributes of every message, as a YAML map",
             "",
         ),
+        CLUSTER_FIELD,
     ],
     cut_at: "10 MB",
     sent_twice: "twice",
@@ -97,6 +99,7 @@ struct PubSub {
     project: String,
     account: Account,
     attributes: BTreeMap<String, String>,
+    cluster_field: bool,
 }
 
 /// The service account and its signing key.
@@ -141,6 +144,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
         project,
         account: account(file)?,
         attributes: provider.headers.clone(),
+        cluster_field: provider.cluster_field,
     })))
 }
 
@@ -187,15 +191,18 @@ impl SendMessage for PubSub {
     async fn send(&self, message: &Message<'_>) -> Result<Sent, Failure> {
         let url = topic_url(&self.project, message.channel)?;
         // Base64 writes four characters for three bytes.
-        let around = AROUND_THE_EVENT + json!(self.attributes).to_string().len();
+        let mut attributes = self.attributes.clone();
+        let cluster = message.cluster_header();
+        attributes.extend(cluster.map(|name| (CLUSTER_HEADER.to_owned(), name)));
+        let around = AROUND_THE_EVENT + json!(attributes).to_string().len();
         let event = fit_event(
             (LONGEST_BODY - around) / 4 * 3,
             message.event,
-            message.metadata,
+            &metadata(message, self.cluster_field),
         );
         let mut pubsub_message = json!({ "data": STANDARD.encode(event) });
-        if !self.attributes.is_empty() {
-            pubsub_message["attributes"] = json!(self.attributes);
+        if !attributes.is_empty() {
+            pubsub_message["attributes"] = json!(attributes);
         }
         let request = Request::post_json(url, &json!({ "messages": [pubsub_message] }))
             .bearer(&self.account.token(Timestamp::now())?);

@@ -123,7 +123,10 @@ fn tags(message: &Message<'_>) -> Vec<String> {
         room = left.unwrap_or(room);
         left.is_some()
     };
-    let fields = message.fields().map(|(key, value)| {
+    let cluster = message.cluster_field();
+    let cluster = cluster.as_ref().map(|(key, value)| (*key, value.as_str()));
+    let fields = cluster.into_iter().chain(message.fields());
+    let fields = fields.map(|(key, value)| {
         let [key, value] = [key, value].map(|text| text.replace(':', "|"));
         tag(&key, &value)
     });
@@ -141,7 +144,7 @@ fn text(message: &Message<'_>) -> String {
     let mut text = if message.is_templated() {
         message.titled_text()
     } else {
-        message.object_heading()
+        message.title()
     };
     for link in message.links() {
         let url = Escape::Entities.apply(&link.url).replace('"', "%22");

@@ -77,8 +77,14 @@ struct State {
     /// The event's time. The same failure at another time is sent again, since a user may have
     /// closed its alert.
     at: String,
+    /// Resolves the alert that a release without clusters in keys has opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    former: Option<Value>,
     body: Value,
 }
+
+/// The handle of an object whose former key is resolved.
+const FORMER_KEY_RESOLVED: &str = "former key resolved";
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
     let url = http_url(provider)?;
@@ -111,9 +117,17 @@ impl KeepState for IncidentIo {
             "incident.io {host} {} {object}",
             digest(&[self.url.as_str()])
         );
+        let body = alert(message, state);
+        let former = message.former_object_key();
+        let former = former.filter(|_| state == ObjectState::Success).map(|key| {
+            let mut former = body.clone();
+            former["deduplication_key"] = key.into();
+            former
+        });
         let state = State {
             at: message.rfc3339(),
-            body: alert(message, state),
+            former,
+            body,
         };
         Ok(Some(DesiredState::new(key, &state)))
     }
@@ -122,10 +136,17 @@ impl KeepState for IncidentIo {
         Ok(RemoteState::Unknown)
     }
 
-    async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
+    async fn write(&self, desired: &DesiredState, handle: Option<&str>) -> Result<Sent, Failure> {
         let state: State = desired.decode()?;
+        let mut handle = handle.map(str::to_owned);
+        if let Some(former) = state.former.filter(|_| handle.is_none()) {
+            let request = Request::post_json(self.url.clone(), &former).bearer(&self.token);
+            classify(&self.http.send(request).await?)?;
+            handle = Some(FORMER_KEY_RESOLVED.to_owned());
+        }
         let request = Request::post_json(self.url.clone(), &state.body).bearer(&self.token);
-        classify(&self.http.send(request).await?).map(Sent::accepted)
+        let status = Some(classify(&self.http.send(request).await?)?);
+        Ok(Sent::Accepted { status, handle })
     }
 }
 

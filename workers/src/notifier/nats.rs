@@ -20,7 +20,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use async_nats::client::{PublishErrorKind, RequestErrorKind};
-use async_nats::{Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, ServerAddr};
+use async_nats::{
+    Client, ConnectError, ConnectErrorKind, ConnectOptions, Event, HeaderMap, ServerAddr,
+};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::FutureExt;
@@ -40,6 +42,7 @@ use crate::message::render::Content;
 use crate::notifier::contract::limits::{BodyLimit, SizeLimits};
 use crate::notifier::contract::need::Demand::{Optional, Required};
 use crate::notifier::contract::need::Need;
+use crate::notifier::generic::{CLUSTER_FIELD, metadata};
 use crate::notifier::payload::fit_body::fit_event;
 use crate::tls::{Trust, untrusted};
 use server::{ByName, Names, UserInfo, resolve, server};
@@ -64,6 +67,7 @@ pub const TYPE: ProviderType = ProviderType {
         Need::key("nkey", Optional, "the seed of an nkey", ""),
         Need::key("username", Optional, "with password", "your-user"),
         Need::key("password", Optional, "with username", "your-password"),
+        CLUSTER_FIELD,
     ],
     cut_at: "the server's `max_payload`",
     sent_twice: "twice",
@@ -90,6 +94,7 @@ struct Nats {
     requires_tls: bool,
     trust: Trust,
     timeout: Duration,
+    cluster_field: bool,
 }
 
 fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
@@ -114,6 +119,7 @@ fn build(provider: &ResolvedProvider, http: Http) -> Result<Notifier, Invalid> {
         requires_tls: provider.tls.is_some(),
         trust: Trust::new(provider.tls.as_ref())?,
         timeout: provider.timeout,
+        cluster_field: provider.cluster_field,
     };
     nats.options()?;
     nats.tls(Names::default())?;
@@ -213,9 +219,10 @@ impl Nats {
             .await
             .map_err(connect_failure)?;
         // The server has announced its limit.
-        let most = client.max_payload();
-        let payload = fit_event(most, message.event, message.metadata);
-        publish_on(&client, message.channel, payload.into()).await?;
+        let headers = headers(message);
+        let most = client.max_payload().saturating_sub(size(&headers));
+        let payload = fit_event(most, message.event, &metadata(message, self.cluster_field));
+        publish_on(&client, message.channel, headers, payload.into()).await?;
         round_trip(&client, &mut events).await?;
         // `Closed` is the last event, so all errors of the server have arrived by then.
         client.drain().await.map_err(|_| connection_lost())?;
@@ -229,27 +236,59 @@ impl Nats {
     }
 }
 
+/// The cluster's name, unless it is `default`. Servers before 2.2 have no headers, so a message
+/// without the name needs none.
+fn headers(message: &Message<'_>) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    if let Some(cluster) = message.cluster_header() {
+        headers.insert("Tidings-Cluster", cluster.as_str());
+    }
+    headers
+}
+
+/// The size of headers in a message, which counts towards the server's limit.
+fn size(headers: &HeaderMap) -> usize {
+    match headers.is_empty() {
+        true => 0,
+        // `NATS/1.0`, `NAME: VALUE` and an empty line, with line breaks.
+        false => headers.iter().fold(12, |size, (name, values)| {
+            let name: &str = name.as_ref();
+            let lines = values
+                .iter()
+                .map(|value| name.len() + value.as_str().len() + 4);
+            size + lines.sum::<usize>()
+        }),
+    }
+}
+
 #[expect(
     clippy::disallowed_methods,
     reason = "this server is a user's, not the bus"
 )]
-async fn publish_on(client: &Client, subject: &str, payload: Bytes) -> Result<(), Failure> {
-    client
-        .publish(subject.to_owned(), payload)
-        .await
-        .map_err(|error| match error.kind() {
-            PublishErrorKind::MaxPayloadExceeded => Failure::permanent(
-                Reason::Rejected,
-                "the event exceeds the server's max_payload; raise it",
-            ),
-            PublishErrorKind::InvalidSubject => {
-                Failure::permanent(Reason::Misconfigured, "the channel is not a NATS subject")
-            }
-            PublishErrorKind::Send => Failure::transient(
-                Reason::Unreachable,
-                "the connection to the NATS server was lost",
-            ),
-        })
+async fn publish_on(
+    client: &Client,
+    subject: &str,
+    headers: HeaderMap,
+    payload: Bytes,
+) -> Result<(), Failure> {
+    let subject = subject.to_owned();
+    let published = match headers.is_empty() {
+        true => client.publish(subject, payload).await,
+        false => client.publish_with_headers(subject, headers, payload).await,
+    };
+    published.map_err(|error| match error.kind() {
+        PublishErrorKind::MaxPayloadExceeded => Failure::permanent(
+            Reason::Rejected,
+            "the event exceeds the server's max_payload; raise it",
+        ),
+        PublishErrorKind::InvalidSubject => {
+            Failure::permanent(Reason::Misconfigured, "the channel is not a NATS subject")
+        }
+        PublishErrorKind::Send => Failure::transient(
+            Reason::Unreachable,
+            "the connection to the NATS server was lost",
+        ),
+    })
 }
 
 /// Waits until the server has read everything so far: it answers or rejects a request without a

@@ -99,7 +99,8 @@ impl SendMessage for Opsgenie {
 
 fn alert(message: &Message<'_>, provider_uid: &str) -> Value {
     let (event, object) = (message.event, message.object);
-    let alias = format!("{provider_uid}/{}/{}", message.object_path(), event.reason);
+    let path = message.object_path_in_fleet();
+    let alias = format!("{provider_uid}/{path}/{}", event.reason);
     let standard_title = || format!("{}/{}", object.kind, object.name);
     json!({
         "message": cut_chars(&message.title_or(standard_title), MOST_OF_A_MESSAGE),

@@ -178,6 +178,7 @@ fn export(message: &Message<'_>) -> ExportRequest {
 fn span(message: &Message<'_>) -> Span {
     let (event, object) = (message.event, message.object);
     let own = [
+        ("k8s.cluster.name", message.cluster().unwrap_or_default()),
         ("object.uid", object.uid.as_str()),
         ("object.kind", &object.kind),
         ("object.name", &object.name),

@@ -108,7 +108,13 @@ struct PagerDuty {
 struct Step {
     path: String,
     body: Value,
+    /// Whether only the first resolve of an object has this step.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_for_former_key: bool,
 }
+
+/// The handle of an object whose former key is resolved.
+const FORMER_KEY_RESOLVED: &str = "former key resolved";
 
 /// The body of a request.
 #[derive(Serialize)]
@@ -147,12 +153,16 @@ impl KeepState for PagerDuty {
         Ok(RemoteState::Unknown)
     }
 
-    async fn write(&self, desired: &DesiredState, _handle: Option<&str>) -> Result<Sent, Failure> {
+    async fn write(&self, desired: &DesiredState, handle: Option<&str>) -> Result<Sent, Failure> {
         let steps: Vec<Step> = desired.decode()?;
         let secret = desired.secret.as_ref().and_then(SecretValue::text);
         let routing_key = secret.unwrap_or_default();
-        let mut status = None;
-        for Step { path, mut body } in steps {
+        let (mut status, mut handle) = (None, handle.map(str::to_owned));
+        for step in steps {
+            let Step { path, mut body, .. } = step;
+            if step.is_for_former_key && handle.is_some() {
+                continue;
+            }
             // Records of former versions have the key.
             if let Some(fields) = body.as_object_mut() {
                 fields.remove("routing_key");
@@ -164,11 +174,11 @@ impl KeepState for PagerDuty {
             let request = Request::post_json(at_path(&self.url, &path), &post);
             let request = request.holding(routing_key);
             status = Some(classify(&self.http.send(request).await?)?);
+            if step.is_for_former_key {
+                handle = Some(FORMER_KEY_RESOLVED.to_owned());
+            }
         }
-        Ok(Sent::Accepted {
-            status,
-            handle: None,
-        })
+        Ok(Sent::Accepted { status, handle })
     }
 }
 
@@ -195,17 +205,24 @@ fn steps(message: &Message<'_>, state: ObjectState) -> Vec<Step> {
         return vec![Step {
             path: ALERT_PATH.into(),
             body: fitted(trigger),
+            is_for_former_key: false,
         }];
     }
-    let resolve = json!({ "event_action": "resolve", "dedup_key": dedup_key });
-    let mut steps = vec![Step {
-        path: ALERT_PATH.into(),
-        body: resolve,
-    }];
+    // An incident that a release without clusters in keys has opened is resolved, too.
+    let former = message.former_object_key().map(|key| (key, true));
+    let keys = former.into_iter().chain([(dedup_key, false)]);
+    let mut steps: Vec<Step> = keys
+        .map(|(key, is_for_former_key)| Step {
+            path: ALERT_PATH.into(),
+            body: json!({ "event_action": "resolve", "dedup_key": key }),
+            is_for_former_key,
+        })
+        .collect();
     if message.event.severity == "info" {
         steps.push(Step {
             path: CHANGE_PATH.into(),
             body: fitted(json!({})),
+            is_for_former_key: false,
         });
     }
     steps

@@ -165,6 +165,9 @@ fn event(message: &Message<'_>, event_id: &str, text: &str, fields: &Fields) -> 
     if !controller.is_empty() {
         item["server_name"] = controller.into();
     }
+    if let Some((key, cluster)) = message.cluster_field() {
+        item["tags"] = json!({ key: cluster });
+    }
     item["contexts"] = json!({ "metadata": fields });
     if !message.links().is_empty() {
         item["contexts"]["links"] = links(message);
@@ -232,7 +235,9 @@ fn tags(message: &Message<'_>, fields: &Fields) -> Fields {
     let fields = fields
         .iter()
         .map(|(key, value)| (cut_id(key, LONGEST_TAG), value.clone()));
-    own.chain(fields).collect()
+    let cluster = message.cluster_field();
+    let cluster = cluster.map(|(key, value)| (key.to_owned(), value));
+    own.chain(fields).chain(cluster).collect()
 }
 
 fn check(response: &Response, item_type: &str) -> Result<u16, Failure> {

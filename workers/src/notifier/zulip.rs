@@ -134,7 +134,10 @@ fn content(message: &Message<'_>) -> String {
     };
     let heading = match &message.rendered.title {
         Some(_) => format!("## {emoji}{}\n\n", message.title()),
-        None => format!("## Flux Status\n\n{emoji}{}\n\n", message.object_path()),
+        None => {
+            let title = message.title_or(|| message.object_path());
+            format!("## Flux Status\n\n{emoji}{title}\n\n")
+        }
     };
     let metadata_heading = if message.is_templated() {
         "\n"

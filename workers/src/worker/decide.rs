@@ -32,6 +32,8 @@ pub struct Processed {
     pub planned_at: Option<ProtoTimestamp>,
     /// Why the template failed; empty if it did not fail.
     pub template_error: String,
+    /// Why the state conflicts with one of another cluster; empty if it does not.
+    pub conflict: String,
 }
 
 /// What to do with a message, and what to report.
@@ -86,6 +88,7 @@ impl Processed {
             park_key: delivery.id.clone(),
             planned_at: delivery.planned_at,
             template_error: String::new(),
+            conflict: String::new(),
         }
     }
 }
@@ -259,6 +262,7 @@ fn attempt(delivery: &Delivery, processed: &Processed) -> Attempt {
         started_at: Some(to_proto(processed.started)),
         duration_ms: u32::try_from(processed.took.as_millis()).unwrap_or(u32::MAX),
         template_error: processed.template_error.clone(),
+        conflict: processed.conflict.clone(),
         ..Attempt::default()
     }
 }

@@ -11,8 +11,8 @@ use tidings_core::bus::BusError;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::failpoint;
 use tidings_core::runtime::metrics::labels::NotAttempted;
-use tidings_core::{Delivery, Event, Failure, ProviderReference, Reason};
-use tidings_rules::Unresolved;
+use tidings_core::{Delivery, Event, Failure, Reason};
+use tidings_rules::{Family, ResolvedProvider, Unresolved};
 
 use super::{HeldMessage, Worker};
 use crate::attempt::{
@@ -21,14 +21,17 @@ use crate::attempt::{
 use crate::memory::{Reservation, needed, needed_for_event, shrink_to, stated_size, within};
 use crate::message::Message;
 use crate::message::render::Content;
-use crate::newest_wins::record_key;
+use crate::newest_wins::{StateWrite, record_key};
 use crate::notifier::contract::{DesiredState, Notifier};
+use crate::text::cut_chars;
 use crate::throttle::Call;
 use crate::throttle::caller::Caller;
 use crate::throttle::limits;
 use crate::worker::decide::Processed;
 use crate::worker::report::reference;
 
+/// The longest name of a cluster in a conflict, in characters.
+const LONGEST_CLUSTER: usize = 100;
 /// A delivery to a suspended Provider is parked for this long.
 const SUSPENDED_FOR: Duration = Duration::from_secs(60);
 
@@ -59,10 +62,7 @@ impl Worker {
     /// The failure of an attempt that panicked. The delivery is parked under its id, because its
     /// state may not be recorded.
     fn panicked(&self, delivery: &Delivery) -> Processed {
-        let ProviderReference {
-            namespace, name, ..
-        } = reference(delivery);
-        let resolved = catch_unwind(AssertUnwindSafe(|| self.providers.resolve(namespace, name)));
+        let resolved = catch_unwind(AssertUnwindSafe(|| self.providers.resolve(delivery)));
         let retry = resolved
             .ok()
             .and_then(Result::ok)
@@ -137,10 +137,7 @@ impl Worker {
     }
 
     fn prepare(&self, delivery: &Delivery) -> Result<Arc<Prepared>, AttemptResult> {
-        let ProviderReference {
-            namespace, name, ..
-        } = reference(delivery);
-        let resolved = self.providers.resolve(namespace, name);
+        let resolved = self.providers.resolve(delivery);
         let provider = resolved.map_err(|unresolved| match unresolved {
             Unresolved::Missing(why) => {
                 AttemptResult::failed(Failure::transient(Reason::Missing, why))
@@ -222,9 +219,13 @@ impl Worker {
         let park_key = state_key.as_ref().unwrap_or(&delivery.id);
         let call = self.call(delivery, prepared, &message, held, park_key);
         let mut caller = Caller::new(&self.throttle, call);
-        let result = self
+        let StateWrite {
+            result,
+            other_cluster,
+        } = self
             .call_service(prepared, &message, wanted, delivery, &mut caller)
             .await;
+        let conflict = other_cluster.and_then(|other| conflict(&prepared.provider, &other, event));
         let planned_at = caller.planned_at();
         caller.end().await;
         let processed = Processed::new(delivery, result);
@@ -243,6 +244,7 @@ impl Worker {
         Processed {
             retry: prepared.provider.retry,
             template_error: rendered.template_error.clone(),
+            conflict: conflict.unwrap_or_default(),
             ..processed
         }
     }
@@ -287,12 +289,18 @@ impl Worker {
         wanted: Option<Wanted>,
         delivery: &Delivery,
         caller: &mut Caller<'_>,
-    ) -> AttemptResult {
+    ) -> StateWrite {
+        let without_record = |result| StateWrite {
+            result,
+            other_cluster: None,
+        };
         if let (Notifier::State(notifier), Some(wanted)) = (&prepared.notifier, wanted) {
             let wanted = match wanted {
                 Ok(Some(wanted)) => wanted,
-                Ok(None) => return Ended::nothing_to_send().into(),
-                Err(failure) => return AttemptResult::failed(prepared.redacted(failure)),
+                Ok(None) => return without_record(Ended::nothing_to_send().into()),
+                Err(failure) => {
+                    return without_record(AttemptResult::failed(prepared.redacted(failure)));
+                }
             };
             let notifier = notifier.as_ref();
             // Boxed, so that the future of the common path stays small.
@@ -302,15 +310,35 @@ impl Worker {
             return Box::pin(write).await;
         }
         if let Err(why) = caller.admit().await {
-            return why.into();
+            return without_record(why.into());
         }
         let result = attempt_once(prepared, message).await;
         caller.record(result.as_ref().err());
         if result.is_ok() {
             failpoint::reach("worker:accepted");
         }
-        result.into()
+        without_record(result.into())
     }
+}
+
+/// What to do if another cluster writes the same commit status. Keys of comments and incidents name
+/// the object by its uid, or by its cluster.
+fn conflict(provider: &ResolvedProvider, other: &str, event: &Event) -> Option<String> {
+    let fix = match (provider.kind.family, &provider.commit_status_expr) {
+        (Family::CommitStatus, None) => "set commitStatus.id: qualified",
+        (Family::CommitStatus, Some(_)) => {
+            "change commitStatusExpr so that its result differs between clusters"
+        }
+        _ => return None,
+    };
+    let cluster = &event.cluster;
+    let other = cut_chars(other, LONGEST_CLUSTER);
+    let cluster = cut_chars(cluster, LONGEST_CLUSTER);
+    Some(format!(
+        "the clusters {other} and {cluster} write commit statuses with the same id, so that each \
+         replaces that of the other; {fix} in Provider {}/{}",
+        provider.namespace, provider.name
+    ))
 }
 
 /// The state that a message asks for, or why there is none.

@@ -6,13 +6,16 @@ use tidings_core::Delivery;
 use tidings_rules::live::LiveRules;
 use tidings_rules::{ResolvedProvider, Rules, Template, Unresolved};
 
+use crate::worker::report::reference;
+
 /// Reads Providers and templates. Each attempt reads their current settings.
 pub trait Providers: Send + Sync + 'static {
-    /// The Provider with its Secrets.
+    /// The Provider of a delivery with its Secrets.
     ///
     /// # Errors
-    /// The Provider is missing, invalid or suspended.
-    fn resolve(&self, namespace: &str, name: &str) -> Result<Arc<ResolvedProvider>, Unresolved>;
+    /// The Provider is missing, invalid or suspended, or it is not shared with the namespace of the
+    /// delivery's Alert.
+    fn resolve(&self, delivery: &Delivery) -> Result<Arc<ResolvedProvider>, Unresolved>;
 
     /// The source of a delivery's template: the one that its Alert names, else its Provider's.
     ///
@@ -28,8 +31,8 @@ pub trait Providers: Send + Sync + 'static {
 }
 
 impl Providers for LiveRules {
-    fn resolve(&self, namespace: &str, name: &str) -> Result<Arc<ResolvedProvider>, Unresolved> {
-        self.current().resolve(namespace, name)
+    fn resolve(&self, delivery: &Delivery) -> Result<Arc<ResolvedProvider>, Unresolved> {
+        resolve(&self.current(), delivery)
     }
 
     fn template(&self, delivery: &Delivery) -> Result<Option<String>, Unresolved> {
@@ -45,6 +48,17 @@ impl Providers for LiveRules {
     }
 }
 
+/// The Provider of a delivery in these rules; see [`Providers::resolve`].
+///
+/// # Errors
+/// The Provider cannot be used.
+pub fn resolve(rules: &Rules, delivery: &Delivery) -> Result<Arc<ResolvedProvider>, Unresolved> {
+    let provider = reference(delivery);
+    let alert = delivery.alert.as_ref();
+    let from = alert.map_or(provider.namespace.as_str(), |alert| &alert.namespace);
+    rules.resolve_for(from, &provider.namespace, &provider.name)
+}
+
 /// The channel of a delivery's Alert in these rules; `None` if there is no such Alert.
 pub fn channel(rules: &Rules, delivery: &Delivery) -> Option<String> {
     let alert = delivery.alert.as_ref()?;
@@ -57,10 +71,10 @@ pub fn channel(rules: &Rules, delivery: &Delivery) -> Option<String> {
 /// # Errors
 /// The ConfigMap is missing, or has no such key.
 pub fn template(rules: &Rules, delivery: &Delivery) -> Result<Option<String>, Unresolved> {
-    let provider = delivery.provider.as_ref();
-    let (namespace, name) = provider.map_or(("", ""), |provider| {
-        (provider.namespace.as_str(), provider.name.as_str())
-    });
+    let provider = reference(delivery);
+    let alert = delivery.alert.as_ref();
+    let namespace = alert.map_or(provider.namespace.as_str(), |alert| &alert.namespace);
     let own = delivery.template.as_ref().map(Template::of);
-    rules.template_for(namespace, own.as_ref(), name)
+    let named = (provider.namespace.as_str(), provider.name.as_str());
+    rules.template_for(namespace, own.as_ref(), named)
 }

@@ -91,6 +91,12 @@ impl Reporter {
                 .get_or_create(&labels)
                 .inc();
         }
+        if !report.attempt.conflict.is_empty() {
+            self.metrics
+                .worker_state_conflicts_total
+                .get_or_create(&labels)
+                .inc();
+        }
         if report.outcome == Outcome::Delivered
             && let Some(age) = carried_event(delivery).and_then(age)
         {
@@ -151,6 +157,15 @@ fn log(delivery: &Delivery, report: &AttemptReport, next_attempt: Option<Timesta
             delivery.id,
             error = attempt.template_error,
             "template failed, standard text sent"
+        );
+    }
+    if !attempt.conflict.is_empty() {
+        tracing::warn!(
+            code = codes::STATE_CONFLICT,
+            delivery.id,
+            %provider,
+            conflict = attempt.conflict,
+            "two clusters write the same commit status"
         );
     }
     match outcome {

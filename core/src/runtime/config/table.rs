@@ -66,8 +66,9 @@ macro_rules! settings {
 use self::DefaultValue::{Otherwise, Value};
 
 settings! {
-    "cluster", Value("default"), "--cluster NAME", INGEST,
-        "Name of the cluster that ingest sets on every event. Senders cannot choose it.";
+    "cluster", Value("default"), "--cluster NAME", "up, ingest, router",
+        "Name of the cluster that ingest sets on every event. Senders cannot choose it. The \
+         router uses it for `rules.local_cluster_only`.";
     "listen", Value("127.0.0.1:9090"), "--listen ADDR", INGEST,
         "Address of the event endpoint.";
     "admin", Otherwise(
@@ -127,6 +128,8 @@ settings! {
         "Give an Alert only events of its own namespace.";
     "rules.namespace_wildcard_for", Otherwise("none"), "--namespace-wildcard-for NAMESPACE", ROUTER,
         "Namespaces whose Alerts may set `namespace: \"*\"` for all namespaces.";
+    "rules.local_cluster_only", Value("false"), "--local-cluster-only", ROUTER,
+        "Give an Alert only events of the cluster that the setting `cluster` names.";
     "ingest.dedupe_interval", Value("5m"), "--dedupe-interval DURATION",
         "up, ingest, router, worker",
         "How long the same event is a duplicate. A property of the stream `EVENTS`: set it for \

@@ -30,6 +30,7 @@ fn served_api(lacks: &[&'static str]) -> ServedApi {
     ServedApi {
         alerts: kind("Alert"),
         providers: kind("Provider"),
+        grants: None,
     }
 }
 
@@ -101,7 +102,7 @@ impl Router {
 
     /// The clusters that the Alert keeps.
     fn clusters(&self) -> Option<Vec<String>> {
-        self.kept.lost(self.object.as_ref()?)?.1
+        self.kept.lost(self.object.as_ref()?)?.clusters
     }
 
     fn is_undecided(&self) -> bool {
@@ -138,6 +139,26 @@ async fn a_restriction_stays_until_the_generation_rises_while_the_schema_has_the
     assert!(router.keeps(), "the schema may have changed meanwhile");
     router.settle().await;
     assert!(!router.keeps(), "a user has removed the field");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_selector_stays_too() {
+    let selector = json!({
+        "matchLabels": {"env": "prod"},
+        "matchExpressions": [{"key": "tier", "operator": "In", "values": ["web", "api"]}],
+    });
+    let selecting = alert("a", "p").with("clusterSelector", selector);
+    let mut router = Router::new();
+    router.observe(selecting, "u", 1).settle().await;
+    router.lacks = &["clusterSelector"];
+    router.observe(alert("a", "p"), "u", 2).settle().await;
+    let mut router = router.restart();
+    router.observe(alert("a", "p"), "u", 2).settle().await;
+
+    let lost = router.kept.lost(router.object.as_ref().unwrap()).unwrap();
+    assert_eq!(lost.clusters, None);
+    let kept = lost.cluster_selector.unwrap();
+    assert_eq!(kept, "env=prod,tier in (api,web)");
 }
 
 #[tokio::test(start_paused = true)]

@@ -239,6 +239,7 @@ fn served_api() -> ServedApi {
     ServedApi {
         alerts: served("Alert"),
         providers: served("Provider"),
+        grants: None,
     }
 }
 

@@ -140,6 +140,7 @@ impl World {
             state: vec![b'a' + state],
             delivery_id: number.to_string(),
             planned_at: None,
+            ..Desired::default()
         };
         Self {
             now: Timestamp::from_second(1_000_000).expect("a valid time"),

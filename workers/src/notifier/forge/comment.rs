@@ -149,7 +149,7 @@ impl CommentWriter {
             "<!-- {}:{}/{} -->",
             self.prefix,
             self.provider_uid,
-            message.object_path()
+            message.object_path_in_fleet()
         );
         let room = self.longest.most.saturating_sub(mark.len() + 2);
         let text = markdown(message, self.longest.unit, room);
@@ -316,8 +316,11 @@ fn markdown(message: &Message<'_>, unit: Unit, room: usize) -> String {
         "ℹ️"
     };
     let heading = match &message.rendered.title {
-        Some(title) => format!("## {emoji} {title}\n\n"),
-        None => format!("## Flux Status\n\n{emoji} {}\n\n", message.object_path()),
+        Some(_) => format!("## {emoji} {}\n\n", message.title()),
+        None => {
+            let title = message.title_or(|| message.object_path());
+            format!("## Flux Status\n\n{emoji} {title}\n\n")
+        }
     };
     let metadata_heading = if message.is_templated() {
         "\n"

@@ -14,6 +14,10 @@ use crate::message::revision;
 use crate::notifier::contract::{DesiredState, RemoteState};
 use crate::text::{cut_chars, cut_id, words};
 
+/// The longest name of a cluster in a description, in characters. The shortest descriptions have
+/// 140.
+const LONGEST_CLUSTER: usize = 63;
+
 /// The commit status that an event asks for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CommitStatus {
@@ -110,9 +114,19 @@ impl StatusReader {
             commit: revision::commit(message.metadata)?.to_owned(),
             context,
             state,
-            description: words(&message.event.reason),
+            description: self.description(message),
             target_url: message.rendered.target_url.clone(),
         }))
+    }
+
+    /// The reason in words, after the cluster's name unless the id has it.
+    fn description(&self, message: &Message<'_>) -> String {
+        let reason = words(&message.event.reason);
+        let has_it = self.is_id_qualified && self.expression.is_none();
+        match message.cluster().filter(|_| !has_it) {
+            Some(cluster) => format!("{}: {reason}", cut_chars(cluster, LONGEST_CLUSTER)),
+            None => reason,
+        }
     }
 
     fn state(&self, message: &Message<'_>) -> Option<CommitState> {

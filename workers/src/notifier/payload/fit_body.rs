@@ -79,10 +79,14 @@ fn fit_body<T>(
     drop(whole);
     let room = most.saturating_sub(size(&build("", &Fields::new())));
     let room_for_fields = room.saturating_sub((unit.size)(text)).max(room / 2);
+    // The cluster's name is not cut off by other metadata.
+    let is_cluster = |key: &str| matches!(key, "cluster" | "tidings_cluster");
+    let (first, last): (Vec<_>, Vec<_>) = fields.iter().partition(|(key, _)| is_cluster(key));
     let mut share = room_for_fields;
     loop {
         // A field is written as `"KEY":"VALUE",`, or more.
-        let fitted = fit(unit, share, "", fields.iter(), r#""":"","#.len());
+        let ordered = first.iter().chain(&last).copied();
+        let fitted = fit(unit, share, "", ordered, r#""":"","#.len());
         let fitted: Fields = fitted.fields.into_iter().collect();
         let taken = size(&build("", &fitted));
         if fitted.is_empty() || taken + room <= most + room_for_fields {
