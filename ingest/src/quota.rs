@@ -9,7 +9,6 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidings_core::bus::Bus;
-use tidings_core::bus::clusters::ClusterRecords;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::wire::Cluster;
 use tokio::time::Instant;
@@ -62,11 +61,10 @@ impl Quota {
     /// one stays in force.
     pub async fn follow(self, bus: Bus, cluster: String, stop: CancellationToken) {
         let mut limits = Limits::default();
-        let mut records = None;
         loop {
-            if let Some(read) = read(&bus, &mut records, &cluster).await
-                && read != limits
-            {
+            let record = bus.cluster(&cluster).await.ok();
+            let read = record.map(|record| record.as_ref().map(Limits::of).unwrap_or_default());
+            if let Some(read) = read.filter(|read| *read != limits) {
                 limits = read;
                 self.state.lock().set(limits, Instant::now());
                 tracing::info!(
@@ -83,14 +81,6 @@ impl Quota {
             }
         }
     }
-}
-
-async fn read(bus: &Bus, records: &mut Option<ClusterRecords>, cluster: &str) -> Option<Limits> {
-    if records.is_none() {
-        *records = ClusterRecords::open(bus).await.ok();
-    }
-    let (record, _) = records.as_ref()?.load(cluster).await.ok()?;
-    Some(record.as_ref().map(Limits::of).unwrap_or_default())
 }
 
 impl Limits {

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use async_nats::jetstream::kv::Operation;
+use async_nats::jetstream::stream::DirectGetErrorKind;
 use futures::StreamExt;
+use prost::Message as _;
 
 use crate::bus::records::{BucketVersion, Records, decode};
 use crate::bus::{Bus, BusError, streams, unavailable};
@@ -105,6 +107,34 @@ impl ClusterRecords {
         }
         Ok(())
     }
+}
+
+impl Bus {
+    /// Reads a cluster with one request, which the credentials of a member permit for its own.
+    ///
+    /// # Errors
+    /// The bus is unavailable.
+    pub async fn cluster(&self, name: &str) -> Result<Option<Cluster>, BusError> {
+        let bucket = format!("KV_{}", streams::CLUSTERS);
+        let bucket = self.jetstream.get_stream_no_info(bucket).await;
+        let stored = bucket
+            .map_err(unavailable)?
+            .direct_get_last_for_subject(subject(&key(name)))
+            .await;
+        match stored {
+            // A removed record is an empty message.
+            Ok(message) => Ok(Cluster::decode(message.payload)
+                .ok()
+                .filter(|cluster| cluster.name == name)),
+            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+}
+
+/// The subject of the record of a cluster, by its token.
+pub fn subject(token: &str) -> String {
+    format!("$KV.{}.{token}", streams::CLUSTERS)
 }
 
 fn key(name: &str) -> String {

@@ -6,7 +6,6 @@
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use async_nats::header;
 use async_nats::jetstream::message::PublishMessage;
 use jiff::Timestamp;
 use prost::Message as _;
@@ -72,9 +71,8 @@ impl Bus {
     /// # Errors
     /// The report may still be there.
     pub async fn remove_heartbeat(&self, heartbeat: &Heartbeat) -> Result<(), BusError> {
-        let message = PublishMessage::build()
-            .header(OPERATION, "PURGE")
-            .header(header::NATS_ROLLUP, "sub");
+        // The bucket permits no rollup, so the deletion expires as a report does.
+        let message = PublishMessage::build().header(OPERATION, "DEL");
         self.publish(subject(heartbeat), message).await?;
         Ok(())
     }

@@ -3,7 +3,7 @@
 
 use tidings_core::bus::readers::{MAX_READERS, reader_name};
 use tidings_core::bus::streams::{self, CHECKS, DEAD, DELIVERIES, EVENTS, OUTCOMES, ROUTER};
-use tidings_core::bus::{events_state, names};
+use tidings_core::bus::{clusters, events_state, names};
 use tidings_core::model::access::{API, MEMBER_API};
 use tidings_core::model::subject;
 use tidings_core::model::token::Token;
@@ -47,12 +47,18 @@ pub fn exports() -> Vec<(String, bool)> {
         (consumer("DELETE"), false),
         (consumer("MSG.NEXT"), true),
         (format!("{API}.{}", state_record()), false),
+        (format!("{API}.{}", cluster_record(">")), false),
     ]
 }
 
 fn state_record() -> String {
     let bucket = streams::COUNTS;
     format!("DIRECT.GET.KV_{bucket}.$KV.{bucket}.{}", events_state::KEY)
+}
+
+fn cluster_record(token: &str) -> String {
+    let bucket = streams::CLUSTERS;
+    format!("DIRECT.GET.KV_{bucket}.{}", clusters::subject(token))
 }
 
 impl User {
@@ -126,7 +132,7 @@ fn member(cluster: &Token) -> Vec<Grant> {
         grant("store its own events", [format!("events.{cluster}.>")]),
         grant(
             "report its own processes",
-            [format!("$KV.{}.{cluster}.>", streams::HEARTBEATS)],
+            [format!("$KV.{}.{cluster}.ingest.*", streams::HEARTBEATS)],
         ),
         Grant {
             purpose: "read its own events, with consumers of these names and this filter",
@@ -140,6 +146,10 @@ fn member(cluster: &Token) -> Vec<Grant> {
         grant(
             "read the state of `EVENTS` and of the storage, which routers report",
             [format!("{MEMBER_API}.{}", state_record())],
+        ),
+        grant(
+            "read its own quota",
+            [format!("{MEMBER_API}.{}", cluster_record(cluster.as_str()))],
         ),
     ]
 }
@@ -233,6 +243,7 @@ fn hub_role() -> Vec<Grant> {
                 format!("{API}.CONSUMER.INFO.{EVENTS}.{ROUTER}"),
                 format!("{API}.CONSUMER.INFO.{DELIVERIES}.*"),
                 format!("{API}.CONSUMER.LIST.{DELIVERIES}"),
+                format!("{API}.CONSUMER.NAMES.{DELIVERIES}"),
             ],
         ),
         Grant {
