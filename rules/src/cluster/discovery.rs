@@ -117,7 +117,8 @@ impl ServedApi {
         let api_version = format!("{GRANT_GROUP}/{GRANT_VERSION}");
         let list = match client.list_api_group_resources(&api_version).await {
             Ok(list) => list,
-            Err(Error::Api(status)) if status.is_not_found() => return Ok(None),
+            // For an unknown group, the answer is no Status of Kubernetes.
+            Err(Error::Api(status)) if status.code == 404 => return Ok(None),
             Err(error) => return Err(DiscoveryError::Request(error)),
         };
         let is_it = |resource: &APIResource| resource.name == GRANTS;
