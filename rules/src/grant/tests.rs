@@ -81,7 +81,7 @@ fn without_a_grant_the_reference_is_refused_with_what_to_create() {
     let error = rules.resolve_for("apps", "platform", "secret").unwrap_err();
     assert!(
         error.to_string().contains("not shared"),
-        "existence is not told: {error}"
+        "the error does not say whether it exists: {error}"
     );
 }
 
