@@ -4,7 +4,7 @@ use bytes::Bytes;
 use tidings_core::model::time::from_proto;
 use tidings_core::{Delivery, Message as _};
 
-/// The longest id and the longest name of an object, in bytes.
+/// The longest id of a delivery, and the longest name of an object or id of an event, in bytes.
 const MAX_ID: usize = 200;
 const MAX_NAME: usize = 253;
 
@@ -21,7 +21,7 @@ pub fn read(payload: Bytes) -> Option<Delivery> {
         &alert.name,
     ];
     let is_whole = is_id(&delivery.id)
-        && is_id(&delivery.event_id)
+        && is_name(&delivery.event_id)
         && names.into_iter().all(|name| is_name(name))
         && [&provider.r#type, &provider.pool].map(String::len) <= [MAX_NAME; 2]
         && (delivery.planned_at.is_none() || from_proto(delivery.planned_at).is_some())
@@ -72,7 +72,7 @@ mod tests {
             |delivery| delivery.id.clear(),
             |delivery| delivery.id = "a\nb".into(),
             |delivery| delivery.id = "a".repeat(MAX_ID + 1),
-            |delivery| delivery.event_id = "a b".into(),
+            |delivery| delivery.event_id = "a\nb".into(),
             |delivery| delivery.alert = None,
             |delivery| delivery.provider = None,
             |delivery| delivery.provider.get_or_insert_default().name.clear(),
