@@ -2,6 +2,7 @@
 
 mod encodings;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::ops::Range;
 use std::sync::{Arc, OnceLock};
@@ -26,6 +27,9 @@ const SHORTEST: usize = 4;
 /// The shortest value that is redacted in any encoding and case, and the shortest part of a secret
 /// at the end of a text, a segment of a secret path and a value of a secret query.
 const SHORTEST_ENCODED: usize = 8;
+/// The shortest part of a secret that is redacted anywhere in a text. Shorter ones are common parts
+/// of words and addresses.
+const SHORTEST_PART: usize = 12;
 /// What errors show as the form of an address.
 const HINT: &str = "https://HOST/PATH";
 /// The most bytes of secrets that are searched for in every encoding, the shortest secrets first. A
@@ -63,6 +67,8 @@ struct Secrets {
 struct DecodedSecrets {
     texts: Vec<String>,
     search: Option<AhoCorasick>,
+    /// All parts of this length, also without spaces.
+    parts: HashSet<[u8; SHORTEST_PART]>,
 }
 
 impl fmt::Debug for Redactor {
@@ -179,6 +185,10 @@ impl Redactor {
         for layer in layers(text) {
             let found = search.find_iter(&layer.text);
             parts.extend(found.map(|found| layer.origin(found.range())));
+            for layer in [&layer, &layer.without_spaces()] {
+                let found = decoded.parts_in(&layer.text).into_iter();
+                parts.extend(found.map(|found| layer.origin(found)));
+            }
             if let Some(length) = decoded.beginning_at_end(&layer.text) {
                 let end = layer.text.len();
                 parts.push(layer.origin(end - length..end));
@@ -220,10 +230,38 @@ impl DecodedSecrets {
             .kind(Some(AhoCorasickKind::ContiguousNFA))
             .match_kind(MatchKind::LeftmostLongest)
             .build(&texts);
-        Self {
-            texts,
-            search: search.ok(),
+        let mut parts = HashSet::new();
+        for text in &texts {
+            for text in [text, &text.replace(' ', "")] {
+                let windows = text.as_bytes().windows(SHORTEST_PART);
+                parts.extend(windows.filter_map(|it| <[u8; SHORTEST_PART]>::try_from(it).ok()));
+            }
         }
+        Self {
+            parts,
+            search: search.ok(),
+            texts,
+        }
+    }
+
+    /// The longest parts of the secrets in a text, as services show that cut what they repeat.
+    fn parts_in(&self, text: &str) -> Vec<Range<usize>> {
+        let mut found: Vec<Range<usize>> = Vec::new();
+        for (start, window) in text.as_bytes().windows(SHORTEST_PART).enumerate() {
+            if !self.parts.contains(window) {
+                continue;
+            }
+            let end = start + SHORTEST_PART;
+            match found.last_mut().filter(|last| start <= last.end) {
+                Some(last) => last.end = end,
+                None => found.push(start..end),
+            }
+        }
+        for part in &mut found {
+            part.start = text.floor_char_boundary(part.start);
+            part.end = text.ceil_char_boundary(part.end);
+        }
+        found
     }
 
     /// The length of the beginning of a secret with which a text ends, because it was cut.
@@ -417,6 +455,35 @@ mod tests {
     }
 
     #[test]
+    fn a_part_of_a_secret_is_redacted_wherever_a_service_cut_it() {
+        let secret = "S3cr3t/Tok&en+Value==\"X9zQ";
+        let redactor = Redactor::of(vec![secret.to_owned()]);
+        let base64 = BASE64_STANDARD.encode(secret);
+        let lines = [&base64[..16], &base64[16..32], &base64[32..]];
+        for text in [
+            r#"{"error":"bad token Bearer S3cr3t/Tok&en+Value=="..."}"#.to_owned(),
+            r#"token ...Tok&en+Value=="X9zQ."#.to_owned(),
+            "token S3cr3t/Tok&en…".to_owned(),
+            "a cr3t/Tok%26en%2BV... b".to_owned(),
+            lines.join("\n"),
+            lines.join("\r\n  "),
+        ] {
+            let shown = redactor.redact(&text);
+            assert!(shown.contains(REDACTED), "{text}: {shown}");
+            let left = shown.replace(REDACTED, "").to_lowercase();
+            for part in secret.to_lowercase().as_bytes().windows(8) {
+                let part = String::from_utf8_lossy(part);
+                assert!(!left.contains(&*part), "{text}: {shown}");
+            }
+            for line in &lines[..2] {
+                assert!(!shown.contains(&line[4..12]), "{shown}");
+            }
+        }
+        let other = "the value of the token is not valid; send S3cr3t";
+        assert_eq!(redactor.redact(other), other);
+    }
+
+    #[test]
     fn large_secrets_are_searched_for_as_they_are_and_small_ones_in_every_encoding() {
         let large: Vec<String> = (0..40)
             .map(|number| format!("l4rge-{number}-").repeat(MOST_DECODED / 200))
@@ -434,7 +501,7 @@ mod tests {
         let address = "https://h/services/T0000001/s3cret-part/?sig=s3cret-value&v=1";
         for (text, shown) in [
             ("/services/s3cret-part", "/services/[redacted]"),
-            ("moved to /v2/S3CRET-PART/", "moved to /v2/[redacted]/"),
+            ("moved to /v2/S3CRET-PART/", "moved to /v2[redacted]"),
             ("bad sig s3cret%2Dvalue", "bad sig [redacted]"),
             ("no team t0000001", "no team [redacted]"),
             ("v=1 services", "v=1 services"),

@@ -29,6 +29,18 @@ pub struct Decoded {
 }
 
 impl Decoded {
+    /// The text without spaces, as services break long lines.
+    pub fn without_spaces(&self) -> Self {
+        let kept = self.text.bytes().zip(&self.origins);
+        let kept = kept.filter(|(byte, _)| *byte != b' ');
+        let (bytes, origins) = kept.map(|(byte, origin)| (byte, origin.clone())).unzip();
+        Self {
+            // Without a character of one byte the text stays valid.
+            text: String::from_utf8(bytes).unwrap_or_default(),
+            origins,
+        }
+    }
+
     /// The bytes of the original that a part of the decoded text stands for.
     pub fn origin(&self, part: Range<usize>) -> Range<usize> {
         let last = part.end.saturating_sub(1);
