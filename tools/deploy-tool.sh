@@ -58,7 +58,7 @@ for found in "$(command -v "$tool" || true)" "$bin/$tool"; do
 done
 mkdir -p "$bin"
 say "installing into .tools/ (once)"
-install_package || install_with_go || {
+{ install_package && is_usable "$bin/$tool"; } || install_with_go || {
     say "cannot install it: install Go 1.24 or later, or $tool itself"
     exit 3
 }
