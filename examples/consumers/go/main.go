@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"log"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/bufbuild/protocompile"
@@ -48,7 +49,9 @@ func main() {
 		event := dynamicpb.NewMessage(types.ByName("Event"))
 		if err := proto.Unmarshal(message.Data(), event); err == nil {
 			object := field(event, "involved_object").Message()
-			fmt.Printf("%s %s %s %s/%s: %q\n", field(event, "id"), field(event, "cluster"),
+			// Only the subject proves which cluster published an event, not its body.
+			cluster := strings.Split(message.Subject(), ".")[1]
+			fmt.Printf("%s %s %s %s/%s: %q\n", field(event, "id"), cluster,
 				field(object, "kind"), field(object, "namespace"), field(object, "name"),
 				field(event, "message").String())
 		}

@@ -35,7 +35,9 @@ async def follow(url, name, start=None):
                 source = event.involved_object
                 place = f"{source.namespace}/{source.name}"
                 text = f"{place}: {event.message!r}"
-                print(event.id, event.cluster, source.kind, text, flush=True)
+                # Only the subject proves which cluster published an event, not its body.
+                cluster = message.subject.split(".")[1]
+                print(event.id, cluster, source.kind, text, flush=True)
             except DecodeError as error:
                 print(f"no event: {error}", file=sys.stderr)
             # Only now: an event that is not acknowledged is delivered again after ack_wait.

@@ -41,9 +41,11 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     while let Some(message) = messages.try_next().await? {
         if let Ok(event) = Event::decode(message.payload.clone()) {
             let object = event.involved_object.unwrap_or_default();
+            // Only the subject proves which cluster published an event, not its body.
+            let cluster = message.subject.split('.').nth(1).unwrap_or_default();
             println!(
                 "{} {} {} {}/{}: {:?}",
-                event.id, event.cluster, object.kind, object.namespace, object.name, event.message
+                event.id, cluster, object.kind, object.namespace, object.name, event.message
             );
         }
         // Only now: an event that is not acknowledged is delivered again after `ack_wait`.
