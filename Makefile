@@ -97,9 +97,9 @@ test-kube: nats-server ## Test on a real kube-apiserver: CRDs, rules, Events, st
 SOAK_MINUTES ?= 30
 
 .PHONY: soak
-soak: nats-server ## Run long tests: random faults (SOAK_MINUTES=30), rate limits
+soak: nats-server ## Run long tests: random faults (SOAK_MINUTES=30), rate limits, memory
 	@SOAK_MINUTES=$(SOAK_MINUTES) $(TEST) --test faults soak -- --nocapture
-	@$(TEST) --test pipeline -- --ignored twenty_thousand
+	@$(TEST) --test pipeline -- --ignored
 
 .PHONY: attack
 attack: nats-server ## Run all attacks, also long ones; fuzz each target for a minute (FUZZ_SECONDS)

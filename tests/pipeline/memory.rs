@@ -1,13 +1,15 @@
 //! `up` and its nats-server stay below `memory.limit`, whatever senders and services do.
 
 use std::fs;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 use tidings_core::model::subject;
 use tidings_core::wire::AlertReference;
 use tidings_core::{Delivery, Event, Message as _, ProviderReference};
 use tidings_rig::{
-    Manifest, NAMESPACE, Process, Receiver, Reply, Rig, Role, alert, event, eventually, provider,
+    Manifest, NAMESPACE, Process, Receiver, Reply, Rig, Role, alert, event, eventually,
+    eventually_within, provider,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -139,6 +141,40 @@ async fn stalled_senders_and_hanging_destinations_of_large_events_leave_a_neighb
             .await;
         let held = up.metric("tidings_worker_memory_bytes", "").await;
         (parked >= 3.0 && held < 0.5).then_some(())
+    })
+    .await;
+    assert_below_limit(&rig, &up);
+}
+
+#[tokio::test]
+#[ignore = "two minutes; `make soak`"]
+async fn a_wake_up_of_many_deliveries_after_an_outage_stays_within_the_limit() {
+    let receiver = Receiver::start().await;
+    receiver.answer_with(Reply::Status(503));
+    let count = 4;
+    let (rig, up) = start(&destinations(count, "large", &receiver)).await;
+    let events = 800;
+    let text = "n".repeat(55_000);
+    for number in 0..events {
+        let large = in_namespace("large", &format!("{number} {text}"));
+        post_until_accepted(&up, &large).await;
+    }
+    eventually("all events are routed", async || {
+        let planned = up.metric("tidings_router_deliveries_total", "").await;
+        (planned >= (count * events) as f64).then_some(())
+    })
+    .await;
+
+    receiver.answer_with(Reply::Status(200));
+
+    eventually_within(Duration::from_secs(120), "all arrive", async || {
+        (receiver
+            .tally()
+            .values()
+            .map(|(count, _)| *count)
+            .sum::<usize>()
+            >= count * events)
+            .then_some(())
     })
     .await;
     assert_below_limit(&rig, &up);
