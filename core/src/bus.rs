@@ -31,7 +31,7 @@
 //! | [`workload`] | what waits for routers and workers |
 //! | [`stored_deliveries`] | ready and parked deliveries, for tools |
 //! | [`names`] | which Alerts and Providers exist, for tools |
-//! | [`connect`], [`credentials`] | the connection |
+//! | [`connect`], `credentials`, [`credentials_expiry`] | the connection |
 //! | [`clock`], [`storage`] | the server's clock, its storage |
 
 use std::sync::Arc;
