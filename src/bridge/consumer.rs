@@ -68,8 +68,8 @@ pub fn check_name(name: &str, kinds: &[&str]) -> anyhow::Result<()> {
         pool.is_some_and(|pool| pool.ends_with('-'))
     };
     ensure!(
-        name != streams::ROUTER && !kinds.iter().any(is_of_worker),
-        "--name {name}: this is the name of a consumer of routers or workers; choose another one"
+        name != streams::ROUTER && !name.starts_with("ingest-") && !kinds.iter().any(is_of_worker),
+        "--name {name}: this is the name of a consumer of Tidings; choose another one"
     );
     Ok(())
 }

@@ -10,7 +10,7 @@
 //! | `claims` | JWTs of operators, accounts and users |
 //! | `folder` | keys, credentials and configuration on the disk |
 //! | `server` | the configuration of nats-server, and accounts that are pushed to it |
-//! | `init`, `update`, `members`, `labels` | the subcommands |
+//! | `init`, `update`, `members`, `labels`, `set` | the subcommands |
 
 mod claims;
 mod folder;
@@ -19,6 +19,7 @@ mod labels;
 mod members;
 mod permissions;
 mod server;
+mod set;
 mod update;
 
 use std::path::PathBuf;
@@ -59,6 +60,8 @@ enum Action {
     Remove(members::NameArguments),
     /// Set (KEY=VALUE) and remove (KEY-) labels of a cluster
     Label(members::LabelArguments),
+    /// Change the quota, the namespaces that see the events, or the dashboard of a cluster
+    Set(set::SetArguments),
     /// Issue all credentials again after an upgrade of Tidings, with the same keys
     Update(update::UpdateArguments),
     /// Print what the credentials may do, as Markdown
@@ -100,6 +103,7 @@ pub async fn run(arguments: FleetArguments) -> anyhow::Result<()> {
         Action::Revoke(arguments) => members::revoke(&arguments).await,
         Action::Remove(arguments) => members::remove(&arguments).await,
         Action::Label(arguments) => members::label(&arguments).await,
+        Action::Set(arguments) => set::run(&arguments).await,
         Action::Update(arguments) => update::run(&arguments).await,
         Action::Permissions => {
             for line in permissions::markdown().lines() {

@@ -1,7 +1,7 @@
 //! The state of EVENTS and of the server's storage, for members of a fleet.
 //!
 //! A member may not ask the server about the stream of all clusters. Routers and workers report
-//! what it needs in the bucket `counts`, and the member reads that one record.
+//! what it needs in the bucket `heartbeats`, and the member reads that one record.
 
 use std::time::{Duration, Instant};
 
@@ -18,7 +18,7 @@ use crate::runtime::codes::log as codes;
 use crate::runtime::log_pace::LogPace;
 use crate::wire::EventsState;
 
-/// The key in the bucket `counts`.
+/// The key in the bucket `heartbeats`, which a full disk does not concern.
 pub const KEY: &str = "events";
 /// How often the record is written, by all routers and workers together.
 const REPORT_EVERY: Duration = Duration::from_secs(3);
@@ -61,7 +61,7 @@ impl Reporter {
     async fn store(&mut self, bus: &Bus, state: EventsState) -> Result<(), BusError> {
         let records = match &self.records {
             Some(records) => records.clone(),
-            None => Records::open(bus, streams::COUNTS).await?,
+            None => Records::open(bus, streams::HEARTBEATS).await?,
         };
         self.records = Some(records.clone());
         let (stored, revision) = records.load::<EventsState>(KEY).await?;
@@ -86,9 +86,9 @@ impl Bus {
     /// # Errors
     /// The bus is unavailable.
     pub(super) async fn reported_events_state(&self) -> Result<Option<EventsState>, BusError> {
-        let bucket = format!("KV_{}", streams::COUNTS);
+        let bucket = format!("KV_{}", streams::HEARTBEATS);
         let bucket = self.jetstream.get_stream_no_info(bucket).await;
-        let subject = format!("$KV.{}.{KEY}", streams::COUNTS);
+        let subject = format!("$KV.{}.{KEY}", streams::HEARTBEATS);
         let stored = bucket
             .map_err(unavailable)?
             .direct_get_last_for_subject(subject)

@@ -129,9 +129,11 @@ pub fn all(sizing: &Sizing) -> [Config; 12] {
             Duration::ZERO,
             sizing,
         ),
-        // A member may write its own keys, and a rollup would delete those of others.
+        // A member may write its own keys, and a rollup would delete those of others. In memory,
+        // because a full disk must not stop the reports, nor these writes its recovery.
         Config {
             allow_rollup: false,
+            storage: StorageType::Memory,
             ..bucket(
                 HEARTBEATS,
                 "Processes that run",

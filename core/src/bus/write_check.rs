@@ -164,6 +164,8 @@ impl WriteCheck {
         match answer {
             Answer::Writable => drop(self.failures.remove(stream)),
             Answer::Failed(error) => drop(self.failures.insert(stream.to_owned(), error)),
+            // A server that restarts answers late, and its failure must end with the restart.
+            Answer::Silent if self.failures.contains_key(stream) => {}
             Answer::Silent => {
                 let until = Instant::now() + ASK_AGAIN_AFTER;
                 self.silent.insert(stream.to_owned(), until);

@@ -27,7 +27,8 @@ pub struct InitArguments {
     /// Folder for the data of the streams [default: jetstream in the folder of the fleet]
     #[arg(long, value_name = "DIR")]
     store: Option<PathBuf>,
-    /// Storage limit of all streams together, in GiB [default: the limit of the NATS server]
+    /// What the server may store, in GiB; its disk must have it free [default: three quarters of
+    /// the free space when it starts]
     #[arg(long, value_name = "GIB")]
     storage: Option<u64>,
     /// PEM file with the certificate of the NATS server
@@ -131,6 +132,7 @@ fn write_configuration(
     let server = Server {
         listen: &arguments.listen,
         store: &store,
+        storage: arguments.storage(),
         tls,
         operator: &operator_claim,
         system: (&system, &system_claim),

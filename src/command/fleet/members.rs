@@ -11,11 +11,12 @@ use tidings_core::wire::Cluster;
 use super::claims::{self, ALL_USERS, Revocations, Seconds};
 use super::folder::{member_account, member_credentials, member_key};
 use super::permissions::User;
+use super::set::check_dashboard;
 use super::{Fleet, FleetLocation, Output, labels, server};
 use crate::command::tool::{print_line, time};
 
-/// The longest address of a dashboard, in bytes.
-const MAX_DASHBOARD: usize = 2_000;
+/// The name of the user of the system account, which has a file beside those of members.
+const SYSTEM: &str = "system";
 /// How often a record is changed again after another process changed it.
 const MAX_TRIES: usize = 5;
 
@@ -32,7 +33,7 @@ pub struct AddArguments {
     /// Namespace whose Alerts get the cluster's events; repeatable [default: all namespaces]
     #[arg(long, value_name = "NAMESPACE")]
     visible_to: Vec<String>,
-    /// Most events that the cluster may send in a second [default: no limit]
+    /// Events that the cluster may send in a second, averaged over ten [default: no limit]
     #[arg(
         long,
         value_name = "NUMBER",
@@ -40,7 +41,7 @@ pub struct AddArguments {
         hide_default_value = true
     )]
     events_per_second: u64,
-    /// Most bytes that the cluster may send in a second [default: no limit]
+    /// Bytes that the cluster may send in a second, averaged over ten [default: no limit]
     #[arg(
         long,
         value_name = "NUMBER",
@@ -110,17 +111,12 @@ pub async fn add(arguments: AddArguments) -> anyhow::Result<()> {
 }
 
 fn described(arguments: &AddArguments) -> anyhow::Result<Cluster> {
-    labels::check_name(&arguments.name)?;
+    check_member_name(&arguments.name)?;
     let mut labels = labels::Labels::new();
     labels::apply(&mut labels, &arguments.labels)?;
-    for namespace in &arguments.visible_to {
-        labels::check_name(namespace).context("--visible-to")?;
-    }
+    check_namespaces(&arguments.visible_to)?;
     let dashboard = arguments.dashboard.clone().unwrap_or_default();
-    ensure!(
-        dashboard.len() <= MAX_DASHBOARD,
-        "--dashboard: at most {MAX_DASHBOARD} bytes"
-    );
+    check_dashboard(&dashboard)?;
     Ok(Cluster {
         name: arguments.name.clone(),
         labels,
@@ -130,6 +126,28 @@ fn described(arguments: &AddArguments) -> anyhow::Result<Cluster> {
         dashboard,
         ..Cluster::default()
     })
+}
+
+/// Checks a new name: the credentials of the hub's own users must not be replaced.
+fn check_member_name(name: &str) -> anyhow::Result<()> {
+    labels::check_name(name)?;
+    let is_of_hub = User::HUB.iter().any(|(user, _)| *user == name) || name == SYSTEM;
+    ensure!(
+        !is_of_hub,
+        "cluster {name}: this is the name of a user of the hub; choose another name"
+    );
+    Ok(())
+}
+
+/// Checks the namespaces that see a cluster.
+///
+/// # Errors
+/// One is no name of a namespace.
+pub fn check_namespaces(namespaces: &[String]) -> anyhow::Result<()> {
+    for namespace in namespaces {
+        labels::check_name(namespace).context("--visible-to")?;
+    }
+    Ok(())
 }
 
 /// Lists the clusters.
@@ -151,7 +169,8 @@ pub async fn list(arguments: &ListArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn text_line(cluster: &Cluster) -> String {
+/// The line of a cluster, for people.
+pub fn text_line(cluster: &Cluster) -> String {
     let labels = cluster.labels.iter();
     let labels: Vec<_> = labels
         .map(|(key, value)| format!("{key}={value}"))
@@ -265,7 +284,7 @@ fn require(cluster: Option<Cluster>, name: &str) -> anyhow::Result<Cluster> {
 }
 
 /// Changes a record, also while others change it.
-async fn change(
+pub async fn change(
     records: &ClusterRecords,
     name: &str,
     change: impl Fn(&mut Cluster) -> anyhow::Result<()>,

@@ -17,6 +17,8 @@ pub enum User {
     Worker,
     /// The tools of an operator of the hub: `tidings dead`, `providers`, `tap`, `fleet`, …
     Tools,
+    /// `tidings bridge`.
+    Bridge,
     /// `tidings ingest` of a cluster.
     Member(String),
 }
@@ -52,7 +54,7 @@ pub fn exports() -> Vec<(String, bool)> {
 }
 
 fn state_record() -> String {
-    let bucket = streams::COUNTS;
+    let bucket = streams::HEARTBEATS;
     format!("DIRECT.GET.KV_{bucket}.$KV.{bucket}.{}", events_state::KEY)
 }
 
@@ -63,10 +65,11 @@ fn cluster_record(token: &str) -> String {
 
 impl User {
     /// The users of the hub's account, with the names of their files.
-    pub const HUB: [(&'static str, Self); 3] = [
+    pub const HUB: [(&'static str, Self); 4] = [
         ("router", Self::Router),
         ("worker", Self::Worker),
         ("tools", Self::Tools),
+        ("bridge", Self::Bridge),
     ];
 
     /// The subjects that the user may publish to.
@@ -75,6 +78,7 @@ impl User {
             Self::Router => router(),
             Self::Worker => worker(),
             Self::Tools => tools(),
+            Self::Bridge => bridge(),
             Self::Member(name) => member(&Token::new(name)),
         }
     }
@@ -84,7 +88,7 @@ impl User {
         let inbox = format!("{}.>", self.inbox());
         match self {
             Self::Router | Self::Worker => vec![inbox, names::SUBJECT.to_owned()],
-            Self::Tools | Self::Member(_) => vec![inbox],
+            Self::Tools | Self::Bridge | Self::Member(_) => vec![inbox],
         }
     }
 
@@ -93,6 +97,7 @@ impl User {
             Self::Router => "_INBOX_router".to_owned(),
             Self::Worker => "_INBOX_worker".to_owned(),
             Self::Tools => "_INBOX_tools".to_owned(),
+            Self::Bridge => "_INBOX_bridge".to_owned(),
             Self::Member(name) => format!("_INBOX_{}", Token::new(name)),
         }
     }
@@ -313,6 +318,33 @@ fn tools() -> Vec<Grant> {
     ]
 }
 
+fn bridge() -> Vec<Grant> {
+    vec![
+        grant(
+            "read and acknowledge events, with consumers of any name",
+            [
+                format!("{API}.STREAM.INFO.{EVENTS}"),
+                format!("{API}.CONSUMER.CREATE.{EVENTS}.>"),
+                format!("{API}.CONSUMER.INFO.{EVENTS}.*"),
+                format!("{API}.CONSUMER.MSG.NEXT.{EVENTS}.*"),
+                format!("$JS.ACK.{EVENTS}.>"),
+            ],
+        ),
+        grant(
+            "republish events as CloudEvents",
+            [
+                "cloudevents.>".to_owned(),
+                format!("{API}.STREAM.CREATE.CLOUDEVENTS"),
+                format!("{API}.STREAM.INFO.CLOUDEVENTS"),
+            ],
+        ),
+        grant(
+            "report its own processes",
+            [format!("$KV.{}.{}.>", streams::HEARTBEATS, Token::new(""))],
+        ),
+    ]
+}
+
 fn grant<const N: usize>(purpose: &'static str, subjects: [String; N]) -> Grant {
     Grant {
         purpose,
@@ -355,8 +387,11 @@ fn buckets(purpose: &'static str, names: &[&str]) -> Grant {
 fn own_heartbeats() -> Grant {
     let cluster = Token::new("");
     grant(
-        "report its own processes",
-        [format!("$KV.{}.{cluster}.>", streams::HEARTBEATS)],
+        "report its own processes, and the state of `EVENTS` to members",
+        [
+            format!("$KV.{}.{cluster}.>", streams::HEARTBEATS),
+            format!("$KV.{}.{}", streams::HEARTBEATS, events_state::KEY),
+        ],
     )
 }
 

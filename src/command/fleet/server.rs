@@ -13,6 +13,8 @@ const MAX_PAYLOAD: &str = "8MB";
 pub struct Server<'a> {
     pub listen: &'a str,
     pub store: &'a Path,
+    /// The most bytes that the server stores; default: as nats-server finds them on the disk.
+    pub storage: Option<u64>,
     pub tls: Option<&'a Tls>,
     pub operator: &'a str,
     pub system: (&'a str, &'a str),
@@ -36,6 +38,9 @@ impl Server<'_> {
                 tls.certificate, tls.key
             )
         });
+        let max = self
+            .storage
+            .map_or_else(String::new, |bytes| format!(", max_file_store: {bytes}"));
         format!(
             "# Written by `tidings fleet init`.\n\
              listen: {:?}\n\
@@ -43,7 +48,7 @@ impl Server<'_> {
              # The permissions of the roles are part of what they send to log in.\n\
              max_control_line: 32KB\n\
              {tls}\
-             jetstream {{ store_dir: {:?} }}\n\
+             jetstream {{ store_dir: {:?}{max} }}\n\
              operator: {}\n\
              system_account: {}\n\
              resolver {{ type: full, dir: {:?} }}\n\
@@ -90,6 +95,7 @@ mod tests {
         let server = |tls| Server {
             listen: "127.0.0.1:4222",
             store: Path::new("/fleet/jetstream"),
+            storage: Some(1024),
             tls,
             operator: "OPERATOR",
             system: ("ASYS", "SYSTEM"),

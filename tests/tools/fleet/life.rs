@@ -216,7 +216,7 @@ async fn credentials_of_a_member_are_for_the_ingest_of_their_cluster() {
 
 /// Stores what routers report, in their place.
 async fn report(hub: &async_nats::jetstream::Context, state: EventsState) {
-    let stored = hub.publish("$KV.counts.events", state.encode_to_vec().into());
+    let stored = hub.publish("$KV.heartbeats.events", state.encode_to_vec().into());
     stored.await.unwrap().await.unwrap();
 }
 
@@ -305,4 +305,68 @@ async fn a_hub_with_tls_accepts_its_roles_and_members() {
     let ingest = Role::ingest().args(["--cluster", "dev-1"]);
     let ingest = fleet.rig.run(with_tls(ingest, "dev-1")).await;
     assert_eq!(ingest.post(&event("over TLS")).await.unwrap().status, 202);
+}
+
+#[tokio::test]
+async fn the_quota_of_a_member_is_changed_while_it_runs() {
+    let fleet = Fleet::start().await;
+    fleet.add("dev-1").await;
+    let _hub = fleet.hub().await;
+    let ingest = fleet.rig.run(fleet.ingest("dev-1")).await;
+
+    let set = fleet
+        .run(&["set", "dev-1", "--events-per-second", "1"])
+        .await;
+
+    assert_eq!(set.status, Some(0), "{set:?}");
+    let changed = ingest.logs("quota-changed").await;
+    assert_eq!(changed.field("events_per_second"), "1");
+    let mut codes = Vec::new();
+    for number in 0..30 {
+        codes.push(
+            ingest
+                .post(&event(&number.to_string()))
+                .await
+                .unwrap()
+                .code(),
+        );
+    }
+    assert!(codes.contains(&"quota-exceeded".to_owned()), "{codes:?}");
+    assert_permitted(&ingest);
+}
+
+#[tokio::test]
+async fn a_member_cannot_have_the_name_of_a_user_of_the_hub() {
+    let fleet = Fleet::start().await;
+    for name in ["router", "worker", "tools", "bridge", "system"] {
+        let file = fleet.credentials(name);
+        let before = std::fs::read(&file).unwrap();
+        let added = fleet.run(&["add", name]).await;
+        assert_eq!(added.status, Some(2), "{added:?}");
+        assert_eq!(std::fs::read(&file).unwrap(), before, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn a_bridge_works_with_the_credentials_of_the_hub() {
+    let fleet = Fleet::start().await;
+    let receiver = Receiver::start().await;
+    fleet.add("dev-1").await;
+    let _hub = fleet.hub().await;
+    let bridge = Role::bridge().args(["--name", "audit", "--url", receiver.url()]);
+    let bridge = fleet
+        .rig
+        .run(fleet.with_credentials(bridge, "bridge"))
+        .await;
+    let ingest = fleet.rig.run(fleet.ingest("dev-1")).await;
+
+    assert_eq!(ingest.post(&event("forwarded")).await.unwrap().status, 202);
+
+    receiver.receives(1).await;
+    eventually("the event is acknowledged", async || {
+        let forwarded = bridge.metric("tidings_bridge_events_total", "forwarded");
+        (forwarded.await >= 1.0).then_some(())
+    })
+    .await;
+    assert_permitted(&bridge);
 }

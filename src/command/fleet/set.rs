@@ -1,0 +1,80 @@
+//! `tidings fleet set`: changes what the hub knows of a cluster, except its labels.
+
+use anyhow::ensure;
+use clap::Args;
+use tidings_core::wire::Cluster;
+
+use super::members::{check_namespaces, text_line};
+use super::{Fleet, FleetLocation, members};
+use crate::command::tool::print_line;
+
+/// The longest address of a dashboard, in bytes.
+const MAX_DASHBOARD: usize = 2_000;
+
+/// Arguments of `tidings fleet set`.
+#[derive(Args, Debug)]
+pub struct SetArguments {
+    #[command(flatten)]
+    location: FleetLocation,
+    /// Name of the cluster
+    name: String,
+    /// Namespace whose Alerts get the cluster's events; repeatable, replaces the former ones
+    #[arg(long, value_name = "NAMESPACE", conflicts_with = "visible_to_all")]
+    visible_to: Vec<String>,
+    /// Show the cluster's events to the Alerts of all namespaces
+    #[arg(long)]
+    visible_to_all: bool,
+    /// Events that the cluster may send in a second, averaged over ten; 0 for no limit
+    #[arg(long, value_name = "NUMBER")]
+    events_per_second: Option<u64>,
+    /// Bytes that the cluster may send in a second, averaged over ten; 0 for no limit
+    #[arg(long, value_name = "NUMBER")]
+    bytes_per_second: Option<u64>,
+    /// Address of a dashboard of the cluster; empty for none
+    #[arg(long, value_name = "URL")]
+    dashboard: Option<String>,
+}
+
+/// Changes a cluster.
+///
+/// # Errors
+/// The cluster does not exist, an argument is invalid, or the server cannot be used.
+pub async fn run(arguments: &SetArguments) -> anyhow::Result<()> {
+    check_namespaces(&arguments.visible_to)?;
+    if let Some(dashboard) = &arguments.dashboard {
+        check_dashboard(dashboard)?;
+    }
+    let fleet = Fleet::open(&arguments.location)?;
+    let records = fleet.records(&fleet.bus().await?).await?;
+    let changed = members::change(&records, &arguments.name, |cluster| {
+        apply(arguments, cluster);
+        Ok(())
+    });
+    print_line(&text_line(&changed.await?))?;
+    Ok(())
+}
+
+fn apply(arguments: &SetArguments, cluster: &mut Cluster) {
+    if arguments.visible_to_all || !arguments.visible_to.is_empty() {
+        cluster.visible_to.clone_from(&arguments.visible_to);
+    }
+    let events = arguments.events_per_second;
+    cluster.events_per_second = events.unwrap_or(cluster.events_per_second);
+    let bytes = arguments.bytes_per_second;
+    cluster.bytes_per_second = bytes.unwrap_or(cluster.bytes_per_second);
+    if let Some(dashboard) = &arguments.dashboard {
+        cluster.dashboard.clone_from(dashboard);
+    }
+}
+
+/// Checks the address of a dashboard.
+///
+/// # Errors
+/// It is too long.
+pub fn check_dashboard(dashboard: &str) -> anyhow::Result<()> {
+    ensure!(
+        dashboard.len() <= MAX_DASHBOARD,
+        "--dashboard: at most {MAX_DASHBOARD} bytes"
+    );
+    Ok(())
+}
