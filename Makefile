@@ -101,9 +101,16 @@ soak: nats-server ## Run long tests: random faults (SOAK_MINUTES=30), rate limit
 	@SOAK_MINUTES=$(SOAK_MINUTES) $(TEST) --test faults soak -- --nocapture
 	@$(TEST) --test pipeline -- --ignored
 
+# The attacks of tenants, senders and services, each alone.
+PIPELINE_ATTACKS = hostile_rules:: memory:: expressions:: isolation:: mentions:: poison:: \
+	proxies:: api_addresses:: secrets:: nats:: retries::
+
 .PHONY: attack
 attack: nats-server ## Run all attacks, also long ones; fuzz each target for a minute (FUZZ_SECONDS)
 	@$(TEST) --test attack -- --include-ignored --show-output
+	@$(TEST) --test pipeline -- --include-ignored $(PIPELINE_ATTACKS)
+	@$(TEST) --test tools -- foreign_text:: forged_events:: fleet::forbidden
+	@$(TEST) --test faults -- dead_holders:: full_disk:: consumer_state:: lost_deliveries::
 	@MAKE=$(MAKE) FUZZ_SECONDS=$${FUZZ_SECONDS:-60} tools/steps.sh test-fuzz
 
 .PHONY: bench
