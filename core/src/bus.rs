@@ -31,7 +31,7 @@
 //! | [`workload`] | what waits for routers and workers |
 //! | [`stored_deliveries`] | ready and parked deliveries, for tools |
 //! | [`names`] | which Alerts and Providers exist, for tools |
-//! | [`connect`], `credentials`, [`credentials_expiry`] | the connection |
+//! | [`connect`], [`credentials`] | the connection |
 //! | [`clock`], [`storage`] | the server's clock, its storage |
 
 use std::sync::Arc;
@@ -59,8 +59,7 @@ pub mod clusters;
 pub mod connect;
 pub mod consumers;
 pub mod crash_marks;
-mod credentials;
-pub mod credentials_expiry;
+pub mod credentials;
 pub mod events_state;
 pub mod extensions;
 pub mod heartbeats;

@@ -15,8 +15,8 @@ pub(crate) fn cluster_verdict(
     options: &Options,
 ) -> Option<Verdict> {
     static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
-    let is_foreign = |local: &String| local != cluster;
-    if options.local_cluster.as_ref().is_some_and(is_foreign) {
+    let is_other = |local: &String| local != cluster;
+    if options.local_cluster.as_ref().is_some_and(is_other) {
         return Some(Verdict::NotTheLocalCluster);
     }
     let known = clusters.get(cluster);

@@ -7,12 +7,12 @@ use std::time::Duration;
 use anyhow::Context as _;
 use clap::Args;
 use jiff::{SignedDuration, Timestamp};
-use tidings_core::ProtoTimestamp;
 use tidings_core::bus::Bus;
 use tidings_core::bus::connect::connect;
 use tidings_core::model::text::visible;
 use tidings_core::model::time::from_proto;
 use tidings_core::runtime::config::Settings;
+use tidings_core::{Delivery, ProtoTimestamp};
 
 use crate::flags::{CommonFlags, flag, settings};
 use crate::nats_server;
@@ -86,6 +86,21 @@ pub fn time(time: Option<ProtoTimestamp>) -> String {
 pub fn count(number: usize, noun: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {noun}{plural}")
+}
+
+/// Who planned a delivery, for whom, and how often it was tried.
+pub fn parties(delivery: &Delivery) -> String {
+    let alert = delivery.alert.clone().unwrap_or_default();
+    let provider = delivery.provider.clone().unwrap_or_default();
+    format!(
+        "provider {}/{} ({}), alert {}/{}, {}",
+        provider.namespace,
+        provider.name,
+        provider.r#type,
+        alert.namespace,
+        alert.name,
+        count(delivery.attempt as usize, "attempt"),
+    )
 }
 
 /// The time that was this duration ago: `90s`, `1h`, `3d`.

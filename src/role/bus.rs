@@ -2,10 +2,8 @@
 
 use std::time::{Duration, Instant};
 
-use jiff::Timestamp;
 use tidings_core::bus::Bus;
 use tidings_core::bus::connect::connect_with_retries;
-use tidings_core::bus::credentials_expiry;
 use tidings_core::bus::losses::LossWatch;
 use tidings_core::bus::member::MemberWatch;
 use tidings_core::bus::setup::{SetupError, StreamPolicy};
@@ -48,15 +46,7 @@ pub async fn connect(context: &Context, policy: StreamPolicy) -> anyhow::Result<
     let name = format!("tidings {:?}", context.role).to_lowercase();
     let bus = connect_with_retries(&settings.nats, &name, &check).await?;
     bus.limit_unsent(context.memory.unsent);
-    let expiry = settings
-        .nats
-        .credentials
-        .as_deref()
-        .and_then(credentials_expiry::expiry);
-    let seconds = expiry.map_or(0, Timestamp::as_second);
-    let metric = &context.metrics.nats_credentials_expire_timestamp_seconds;
-    metric.set(seconds);
-    heartbeat::start(context, &bus, expiry);
+    heartbeat::start(context, &bus);
     if bus.member().is_some() {
         return watch_as_member(context, bus, policy, check).await;
     }

@@ -1,16 +1,18 @@
 //! Reports that this process runs, for `tidings status`. Nothing else depends on the reports.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use jiff::Timestamp;
-use tidings_core::bus::Bus;
 use tidings_core::bus::heartbeats::REPORT_EVERY;
+use tidings_core::bus::{Bus, credentials};
 use tidings_core::model::text::cut_bytes;
 use tidings_core::model::time::to_proto;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::config::{Role, Settings};
 use tidings_core::runtime::health::Health;
 use tidings_core::runtime::kubernetes::lease;
+use tidings_core::runtime::metrics::Metrics;
 use tidings_core::wire::Heartbeat;
 use tokio::time::{Instant, sleep, timeout};
 use tokio_util::sync::CancellationToken;
@@ -28,14 +30,13 @@ const REMOVE_WITHIN: Duration = Duration::from_secs(2);
 const MOST_OF_A_REASON: usize = 500;
 
 /// Reports until the process stops, then removes the report.
-pub fn start(context: &Context, bus: &Bus, credentials_expire_at: Option<Timestamp>) {
+pub fn start(context: &Context, bus: &Bus) {
     let reporter = Reporter {
         bus: bus.clone(),
         health: context.health.clone(),
-        heartbeat: Heartbeat {
-            credentials_expire_at: credentials_expire_at.map(to_proto),
-            ..described(context.role, &context.settings, bus.clock().now())
-        },
+        heartbeat: described(context.role, &context.settings, bus.clock().now()),
+        credentials: context.settings.nats.credentials.clone(),
+        metrics: context.metrics.clone(),
         has_ingest: matches!(context.role, Role::Up | Role::Ingest),
     };
     let stop = context.stop.pulling.clone();
@@ -46,6 +47,9 @@ struct Reporter {
     bus: Bus,
     health: Health,
     heartbeat: Heartbeat,
+    /// The credentials file, which may be replaced while the process runs.
+    credentials: Option<PathBuf>,
+    metrics: Metrics,
     has_ingest: bool,
 }
 
@@ -56,6 +60,7 @@ impl Reporter {
             let is_changed = self.look();
             // Without a connection there is nothing to try.
             if (is_changed || due <= Instant::now()) && self.bus.is_connected() {
+                self.read_expiry();
                 let reported = stop.run_until_cancelled(self.report()).await;
                 pause = match reported {
                     Some(false) => (pause * 2).min(LONGEST_PAUSE),
@@ -67,6 +72,14 @@ impl Reporter {
         }
         // Without an answer the report counts as alive for 20 s.
         let _ = timeout(REMOVE_WITHIN, self.bus.remove_heartbeat(&self.heartbeat)).await;
+    }
+
+    /// Notes when the credentials expire that the next connection would use.
+    fn read_expiry(&mut self) {
+        let expiry = self.credentials.as_deref().and_then(credentials::expiry);
+        self.heartbeat.credentials_expire_at = expiry.map(to_proto);
+        let metric = &self.metrics.nats_credentials_expire_timestamp_seconds;
+        metric.set(expiry.map_or(0, Timestamp::as_second));
     }
 
     /// Updates what the next report says. Returns whether the readiness changed.

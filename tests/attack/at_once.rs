@@ -21,7 +21,7 @@ async fn a_neighbors_deliveries_arrive_while_a_tenant_and_senders_attack_within_
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-#[ignore = "takes minutes; `make attack` runs it"]
+#[ignore = "takes four minutes: `make attack` runs it"]
 async fn a_long_attack_takes_no_more_memory_than_a_short_one() {
     attack(20).await;
 }

@@ -1,5 +1,6 @@
 //! The bucket of the extension fields that Alerts and Providers had.
 
+use tidings_core::bus::Bus;
 use tidings_core::bus::connect::connect;
 use tidings_core::bus::extensions::ExtensionRecords;
 use tidings_core::runtime::config::{Flag, Settings, Sources};
@@ -8,7 +9,8 @@ use tidings_rig::{Rig, Role};
 
 use crate::TIDINGS;
 
-async fn records(rig: &Rig) -> ExtensionRecords {
+/// A connection to the rig's server.
+pub async fn bus(rig: &Rig) -> Bus {
     let url = Flag {
         name: "--nats".into(),
         key: "nats.url".into(),
@@ -20,7 +22,11 @@ async fn records(rig: &Rig) -> ExtensionRecords {
     };
     let settings = Settings::load(&sources).expect("the address is valid");
     let bus = connect(&settings.nats, "test").await;
-    ExtensionRecords::open(&bus.expect("the server runs"))
+    bus.expect("the server runs")
+}
+
+async fn records(rig: &Rig) -> ExtensionRecords {
+    ExtensionRecords::open(&bus(rig).await)
         .await
         .expect("a role created the bucket")
 }

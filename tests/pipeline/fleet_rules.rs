@@ -2,8 +2,6 @@
 
 use serde_json::json;
 use tidings_core::bus::clusters::ClusterRecords;
-use tidings_core::bus::connect::connect;
-use tidings_core::runtime::config::{Flag, Settings, Sources};
 use tidings_core::wire::Cluster;
 use tidings_rig::{
     Forge, Manifest, ONE_FOR_EACH_POST, Process, Receiver, Rig, Role, alert, event, eventually,
@@ -11,22 +9,12 @@ use tidings_rig::{
 };
 
 use crate::TIDINGS;
+use crate::extensions::bus;
 use crate::states::{COMMIT, reconciled, rig};
 
 /// The bucket of clusters. A router or worker has created it.
 pub async fn clusters(rig: &Rig) -> ClusterRecords {
-    let url = Flag {
-        name: "--nats".into(),
-        key: "nats.url".into(),
-        value: rig.url().into(),
-    };
-    let sources = Sources {
-        flags: vec![url],
-        ..Sources::default()
-    };
-    let settings = Settings::load(&sources).expect("the address is valid");
-    let bus = connect(&settings.nats, "test").await;
-    ClusterRecords::open(&bus.expect("the server runs"))
+    ClusterRecords::open(&bus(rig).await)
         .await
         .expect("a role created the bucket")
 }

@@ -147,7 +147,7 @@ async fn stalled_senders_and_hanging_destinations_of_large_events_leave_a_neighb
 }
 
 #[tokio::test]
-#[ignore = "two minutes; `make soak`"]
+#[ignore = "takes two minutes: `make soak` runs it"]
 async fn a_wake_up_of_many_deliveries_after_an_outage_stays_within_the_limit() {
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Status(503));

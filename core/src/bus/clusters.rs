@@ -3,9 +3,7 @@
 use std::collections::BTreeMap;
 
 use async_nats::jetstream::kv::Operation;
-use async_nats::jetstream::stream::DirectGetErrorKind;
 use futures::StreamExt;
-use prost::Message as _;
 
 use crate::bus::records::{BucketVersion, Records, decode};
 use crate::bus::{Bus, BusError, streams, unavailable};
@@ -41,13 +39,11 @@ impl ClusterRecords {
     /// # Errors
     /// The bus is unavailable.
     pub async fn all(&self) -> Result<Clusters, BusError> {
-        let mut clusters = Clusters::new();
-        for key in self.records.keys().await? {
-            if let (Some(cluster), _) = self.records.load::<Cluster>(&key).await? {
-                clusters.insert(cluster.name.clone(), cluster);
-            }
-        }
-        Ok(clusters)
+        let stored = self.records.all::<Cluster>(">").await?;
+        let named = stored.into_iter().map(|record| record.value);
+        Ok(named
+            .map(|cluster| (cluster.name.clone(), cluster))
+            .collect())
     }
 
     /// Reads a cluster, and its revision for [`ClusterRecords::store`].
@@ -115,26 +111,8 @@ impl Bus {
     /// # Errors
     /// The bus is unavailable.
     pub async fn cluster(&self, name: &str) -> Result<Option<Cluster>, BusError> {
-        let bucket = format!("KV_{}", streams::CLUSTERS);
-        let bucket = self.jetstream.get_stream_no_info(bucket).await;
-        let stored = bucket
-            .map_err(unavailable)?
-            .direct_get_last_for_subject(subject(&key(name)))
-            .await;
-        match stored {
-            // A removed record is an empty message.
-            Ok(message) => Ok(Cluster::decode(message.payload)
-                .ok()
-                .filter(|cluster| cluster.name == name)),
-            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
-            Err(error) => Err(unavailable(error)),
-        }
+        self.record(streams::CLUSTERS, &key(name)).await
     }
-}
-
-/// The subject of the record of a cluster, by its token.
-pub fn subject(token: &str) -> String {
-    format!("$KV.{}.{token}", streams::CLUSTERS)
 }
 
 fn key(name: &str) -> String {

@@ -4,9 +4,10 @@
 use std::path::{Path, PathBuf};
 
 use async_nats::{Auth, AuthError, ConnectOptions};
+use jiff::Timestamp;
 use nkeys::KeyPair;
 
-use crate::model::access::section;
+use crate::model::access::{Access, section};
 use crate::model::id;
 
 /// Options that log in with the file.
@@ -42,6 +43,11 @@ pub(super) fn secret(text: &str) -> String {
         "message ids",
         section(text, "USER NKEY SEED").unwrap_or_default(),
     ])
+}
+
+/// When the JWT in a credentials file expires. `None` if it does not, or the file cannot be read.
+pub fn expiry(file: &Path) -> Option<Timestamp> {
+    Access::of_credentials(&read(file).ok()?).expires_at()
 }
 
 fn auth(file: &Path, nonce: &[u8]) -> Result<Auth, String> {

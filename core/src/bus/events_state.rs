@@ -5,14 +5,12 @@
 
 use std::time::{Duration, Instant};
 
-use async_nats::jetstream::stream::DirectGetErrorKind;
 use jiff::Timestamp;
-use prost::Message as _;
 
 use crate::bus::later_events::EventsStream;
 use crate::bus::records::Records;
 use crate::bus::storage::Backlog;
-use crate::bus::{Bus, BusError, streams, unavailable};
+use crate::bus::{Bus, BusError, streams};
 use crate::model::time::{between, from_proto, to_proto};
 use crate::runtime::codes::log as codes;
 use crate::runtime::log_pace::LogPace;
@@ -86,18 +84,7 @@ impl Bus {
     /// # Errors
     /// The bus is unavailable.
     pub(super) async fn reported_events_state(&self) -> Result<Option<EventsState>, BusError> {
-        let bucket = format!("KV_{}", streams::HEARTBEATS);
-        let bucket = self.jetstream.get_stream_no_info(bucket).await;
-        let subject = format!("$KV.{}.{KEY}", streams::HEARTBEATS);
-        let stored = bucket
-            .map_err(unavailable)?
-            .direct_get_last_for_subject(subject)
-            .await;
-        match stored {
-            Ok(message) => Ok(EventsState::decode(message.payload).ok()),
-            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
-            Err(error) => Err(unavailable(error)),
-        }
+        self.record(streams::HEARTBEATS, KEY).await
     }
 }
 

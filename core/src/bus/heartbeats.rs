@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use prost::Message as _;
 
 use crate::bus::records::{OPERATION, Records};
-use crate::bus::{Bus, BusError, streams};
+use crate::bus::{Bus, BusError, records, streams};
 use crate::model::time::{between, from_proto, to_proto};
 use crate::model::token::Token;
 use crate::wire::Heartbeat;
@@ -106,7 +106,7 @@ fn is_proven(stored_key: &str, heartbeat: &Heartbeat) -> bool {
 }
 
 fn subject(heartbeat: &Heartbeat) -> String {
-    format!("$KV.{}.{}", streams::HEARTBEATS, key(heartbeat))
+    records::subject(streams::HEARTBEATS, &key(heartbeat))
 }
 
 fn key(heartbeat: &Heartbeat) -> String {

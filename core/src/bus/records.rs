@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use async_nats::jetstream::kv::{CreateErrorKind, Entry, Operation, Store, UpdateErrorKind, Watch};
-use async_nats::jetstream::stream::Config;
+use async_nats::jetstream::stream::{Config, DirectGetErrorKind};
 use futures::{StreamExt, TryStreamExt};
 use jiff::Timestamp;
 use prost::Message;
@@ -234,6 +234,31 @@ impl Records {
         let info = self.bus.stream_info(name).await;
         Ok(info.map_err(BusError::Unavailable)?.created)
     }
+}
+
+impl Bus {
+    /// Reads the record of a key with one request, whose subject contains bucket and key. So the
+    /// permission for it covers nothing else. `None` if there is no record.
+    pub(super) async fn record<T: Message + Default>(
+        &self,
+        bucket: &str,
+        key: &str,
+    ) -> Result<Option<T>, BusError> {
+        let stream = self.jetstream.get_stream_no_info(format!("KV_{bucket}"));
+        let stream = stream.await.map_err(unavailable)?;
+        let found = stream.direct_get_last_for_subject(subject(bucket, key));
+        match found.await {
+            Ok(message) if message.headers.get(OPERATION).is_some() => Ok(None),
+            Ok(message) => Ok(T::decode(message.payload).ok()),
+            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+            Err(error) => Err(unavailable(error)),
+        }
+    }
+}
+
+/// The subject of a record.
+pub fn subject(bucket: &str, key: &str) -> String {
+    format!("$KV.{bucket}.{key}")
 }
 
 /// Decodes an entry. `None` if its key was deleted or the value is not a `T`.

@@ -5,6 +5,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use jiff::Timestamp;
 use serde::Deserialize;
 
 /// The prefix of JetStream's API in the account of a member of a fleet. Its own `$JS.API` answers
@@ -22,12 +23,16 @@ pub struct Access {
     publish: Vec<String>,
     /// The subjects that the user may subscribe to.
     subscribe: Vec<String>,
+    /// When the JWT expires, in seconds since 1970; 0 if it does not.
+    expires: i64,
 }
 
 #[derive(Deserialize)]
 struct Claims {
     #[serde(default)]
     name: String,
+    #[serde(default, rename = "exp")]
+    expires: i64,
     nats: User,
 }
 
@@ -60,6 +65,7 @@ impl Access {
             name: claims.name,
             publish: claims.nats.publish.allow,
             subscribe: claims.nats.subscribe.allow,
+            expires: claims.expires,
         })
     }
 
@@ -75,6 +81,11 @@ impl Access {
             let prefix = filter.strip_suffix(".>")?;
             prefix.starts_with("_INBOX_").then_some(prefix)
         })
+    }
+
+    /// When the JWT expires. `None` if it does not.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        (self.expires > 0).then(|| Timestamp::from_second(self.expires).ok())?
     }
 
     /// The name of the cluster, if the user is a member of a fleet.
@@ -154,6 +165,20 @@ mod tests {
             assert_eq!((access.member(), access.inbox_prefix()), (None, None));
             assert!(access.may_publish("$JS.API.INFO"), "{text}");
             assert_eq!(access.api_prefix(), "$JS.API");
+        }
+    }
+
+    #[test]
+    fn the_expiry_is_that_of_the_jwt() {
+        let at = Timestamp::from_second(1_800_000_000).ok();
+        let nats = serde_json::json!({"pub": {}, "sub": {}});
+        for (claims, expected) in [
+            (serde_json::json!({"exp": 1_800_000_000, "nats": nats}), at),
+            (serde_json::json!({"exp": 0, "nats": nats}), None),
+            (serde_json::json!({"nats": nats}), None),
+        ] {
+            let access = Access::of_credentials(&credentials(&claims));
+            assert_eq!(access.expires_at(), expected, "{claims}");
         }
     }
 

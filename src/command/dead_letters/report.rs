@@ -7,25 +7,18 @@ use tidings_core::model::metadata::of_delivery;
 
 use super::find::StoredDeadLetter;
 use super::stored_event::StoredEvent;
-use crate::command::tool::{count, time};
+use crate::command::tool::{parties, time};
 
 /// One line for `tidings dead list`.
 pub fn summary(stored: &StoredDeadLetter) -> String {
     let dead_letter = &stored.dead_letter;
     let delivery = stored.delivery();
-    let alert = delivery.alert.unwrap_or_default();
-    let provider = delivery.provider.unwrap_or_default();
     format!(
-        "{} {} {} provider {}/{} ({}), alert {}/{}, {}: {}",
+        "{} {} {} {}: {}",
         delivery.id,
         time(dead_letter.died_at),
         dead_letter.reason,
-        provider.namespace,
-        provider.name,
-        provider.r#type,
-        alert.namespace,
-        alert.name,
-        count(delivery.attempt as usize, "attempt"),
+        parties(&delivery),
         dead_letter.detail
     )
 }

@@ -6,7 +6,7 @@ use tidings_core::model::excerpt::carried_event;
 use tidings_core::model::time::to_proto;
 
 use super::State;
-use crate::command::tool::{count, time};
+use crate::command::tool::{parties, time};
 
 /// What a delivery waits for. Scripts read it.
 fn waits_for(stored: &StoredDelivery, state: State) -> &'static str {
@@ -22,8 +22,6 @@ fn waits_for(stored: &StoredDelivery, state: State) -> &'static str {
 /// One line of the list.
 pub fn line(stored: &StoredDelivery, state: State) -> String {
     let delivery = &stored.delivery;
-    let alert = delivery.alert.clone().unwrap_or_default();
-    let provider = delivery.provider.clone().unwrap_or_default();
     let waits = waits_for(stored, state);
     let when = match stored.next_attempt_at {
         Some(next) => format!("until {} for {waits}", time(Some(to_proto(next)))),
@@ -35,16 +33,7 @@ pub fn line(stored: &StoredDelivery, state: State) -> String {
     let last = delivery.attempts.last().map_or_else(String::new, |last| {
         format!(", last {}: {}", last.reason, last.detail)
     });
-    format!(
-        "{} waits {when}, provider {}/{} ({}), alert {}/{}, {}{last}",
-        delivery.id,
-        provider.namespace,
-        provider.name,
-        provider.r#type,
-        alert.namespace,
-        alert.name,
-        count(delivery.attempt as usize, "attempt"),
-    )
+    format!("{} waits {when}, {}{last}", delivery.id, parties(delivery))
 }
 
 /// The object for `--output json`.

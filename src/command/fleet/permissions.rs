@@ -3,7 +3,7 @@
 
 use tidings_core::bus::readers::{MAX_READERS, reader_name};
 use tidings_core::bus::streams::{self, CHECKS, DEAD, DELIVERIES, EVENTS, OUTCOMES, ROUTER};
-use tidings_core::bus::{clusters, events_state, names};
+use tidings_core::bus::{events_state, names, records};
 use tidings_core::model::access::{API, MEMBER_API};
 use tidings_core::model::subject;
 use tidings_core::model::token::Token;
@@ -54,13 +54,16 @@ pub fn exports() -> Vec<(String, bool)> {
 }
 
 fn state_record() -> String {
-    let bucket = streams::HEARTBEATS;
-    format!("DIRECT.GET.KV_{bucket}.$KV.{bucket}.{}", events_state::KEY)
+    record(streams::HEARTBEATS, events_state::KEY)
 }
 
 fn cluster_record(token: &str) -> String {
-    let bucket = streams::CLUSTERS;
-    format!("DIRECT.GET.KV_{bucket}.{}", clusters::subject(token))
+    record(streams::CLUSTERS, token)
+}
+
+/// The request that reads one record.
+fn record(bucket: &str, key: &str) -> String {
+    format!("DIRECT.GET.KV_{bucket}.{}", records::subject(bucket, key))
 }
 
 impl User {
