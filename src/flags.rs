@@ -93,7 +93,7 @@ pub struct RulesFlags {
     /// Namespace whose Alerts may use `namespace: "*"`; repeatable
     #[arg(long, value_name = "NAMESPACE")]
     namespace_wildcard_for: Vec<String>,
-    /// Give Alerts only events of the own cluster
+    /// Give Alerts only events of the local cluster, which the setting `cluster` names
     #[arg(long)]
     local_cluster_only: bool,
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use tidings_core::bus::Bus;
+use tidings_core::bus::records::Found;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::wire::Cluster;
 use tokio::time::Instant;
@@ -57,13 +58,17 @@ impl Quota {
         self.state.lock().take(bytes, Instant::now())
     }
 
-    /// Reads the quota of a cluster again and again until `stop`. While it cannot be read, the last
-    /// one stays in force.
+    /// Reads the quota of a cluster again and again until `stop`. While it cannot be read, and
+    /// after the bucket was deleted, the last one stays in effect.
     pub async fn follow(self, bus: Bus, cluster: String, stop: CancellationToken) {
         let mut limits = Limits::default();
         loop {
-            let record = bus.cluster(&cluster).await.ok();
-            let read = record.map(|record| record.as_ref().map(Limits::of).unwrap_or_default());
+            let read = match bus.cluster(&cluster).await {
+                Ok(Found::Record(record)) => Some(Limits::of(&record)),
+                Ok(Found::Removed) => Some(Limits::default()),
+                // A bucket that was deleted and is empty again ends no quota.
+                Ok(Found::Missing) | Err(_) => None,
+            };
             if let Some(read) = read.filter(|read| *read != limits) {
                 limits = read;
                 self.state.lock().set(limits, Instant::now());

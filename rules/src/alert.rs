@@ -247,7 +247,7 @@ fn clusters(globs: &[String], report: &mut Report<'_>) -> Globs {
 }
 
 /// Whether the label is valid in Kubernetes.
-pub(crate) fn is_label(key: &str, value: &str) -> bool {
+pub fn is_label(key: &str, value: &str) -> bool {
     is_label_key(key) && (value.is_empty() || is_label_word(value))
 }
 

@@ -71,7 +71,8 @@ pub(crate) fn missing(from: &str, namespace: &str, provider: &str) -> String {
     )
 }
 
-fn is_namespace(name: &str) -> bool {
+/// Whether the name can be that of a namespace.
+pub fn is_namespace(name: &str) -> bool {
     let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
     !name.is_empty()
         && name.len() <= 63

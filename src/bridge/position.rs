@@ -6,6 +6,7 @@ use async_nats::jetstream::consumer::Info;
 use tidings_core::bus::{Bus, streams};
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::metrics::Metrics;
+use time::OffsetDateTime;
 use tokio_util::sync::CancellationToken;
 
 /// How often the position is sampled.
@@ -23,6 +24,8 @@ pub struct Position {
     pub metrics: Metrics,
     /// Missed events up to this sequence are counted; at first 0.
     pub counted: u64,
+    /// When EVENTS was created, as last sampled. A recreated stream has new sequences.
+    pub created: Option<OffsetDateTime>,
 }
 
 impl Position {
@@ -51,14 +54,18 @@ impl Position {
     }
 
     /// The state of the consumer, and the first sequence of EVENTS before it.
-    async fn sample(&self) -> Option<(Info, u64)> {
+    async fn sample(&mut self) -> Option<(Info, u64)> {
         let events = self
             .bus
             .jetstream()
             .get_stream(streams::EVENTS)
             .await
             .ok()?;
-        let first = events.cached_info().state.first_sequence;
+        let info = events.cached_info();
+        let first = info.state.first_sequence;
+        if self.created.replace(info.created) != Some(info.created) {
+            self.counted = 0;
+        }
         Some((events.consumer_info(&self.name).await.ok()?, first))
     }
 

@@ -10,14 +10,14 @@ use reqwest::{Client, Response, Url};
 use tidings_core::Event;
 use tidings_core::bus::{Bus, BusError};
 use tidings_core::model::{cloud_event, subject};
+use tidings_workers::http::classify::wait_until;
+use tidings_workers::http::discard;
 
 use super::answer::Answer;
 
 /// How long a URL may take to answer.
 const TIMEOUT: Duration = Duration::from_secs(30);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
-/// What is read of an answer's body, so that the connection can be used again.
-const MOST_BODY: usize = 64 << 10;
 
 /// Where the events go.
 pub enum Target {
@@ -86,7 +86,7 @@ impl UrlTarget {
         match self.client.post(self.url.clone()).body(body).send().await {
             Ok(response) => {
                 let answer = Answer::of_status(response.status().as_u16(), wait(&response));
-                drain(response).await;
+                discard(response);
                 answer
             }
             Err(error) => Answer::Unavailable(describe(error), None),
@@ -104,26 +104,16 @@ fn parse(url: &str) -> anyhow::Result<Url> {
     );
     anyhow::ensure!(
         url.username().is_empty() && url.password().is_none(),
-        "--url: a command line is not secret; put `Authorization: …` into a file and pass it with \
+        "--url: must not contain credentials; put `Authorization: …` into a file and pass it with \
          --headers-file"
     );
     Ok(url)
 }
 
-/// `Retry-After` in seconds. Its other form, a date, is not read.
+/// The wait that `Retry-After` states.
 fn wait(response: &Response) -> Option<Duration> {
     let value = response.headers().get(RETRY_AFTER)?.to_str().ok()?;
-    value.trim().parse().ok().map(Duration::from_secs)
-}
-
-async fn drain(mut response: Response) {
-    let mut read = 0;
-    while let Ok(Some(chunk)) = response.chunk().await {
-        read += chunk.len();
-        if read > MOST_BODY {
-            return;
-        }
-    }
+    wait_until(value, jiff::Timestamp::now())
 }
 
 /// The error and its causes, without the URL.

@@ -10,6 +10,7 @@ use tidings_core::Delivery;
 use tidings_core::bus::Bus;
 use tidings_core::bus::streams;
 use tidings_core::model::id;
+use tidings_core::model::text::visible;
 use tidings_core::model::time::to_proto;
 
 use super::Output;
@@ -88,7 +89,7 @@ async fn print(arguments: &ListArguments, with_details: bool) -> anyhow::Result<
     let bus = bus(&arguments.bus).await?;
     let found = find(&bus, &arguments.filter).await?;
     if let Err(error) = &found.existence {
-        eprintln!("{error}");
+        eprintln!("{}", visible(&error.to_string()));
     } else if found.dead_letters.is_empty() && arguments.output == Output::Text {
         eprintln!("no dead letters");
     }

@@ -7,6 +7,7 @@ use tidings_core::bus::Bus;
 use tidings_core::bus::names::{RuleKind, RuleName};
 use tidings_core::bus::stored_deliveries::StoredDelivery;
 use tidings_core::model::subject::{ALL_DELIVERIES, ALL_PARKED, provider_filters};
+use tidings_core::model::text::visible;
 
 use super::tool::{BusArguments, bus, print_line};
 use super::{Output, names};
@@ -136,7 +137,7 @@ async fn explain(
         None => Ok(()),
     };
     match known {
-        Err(error) => eprintln!("{error}"),
+        Err(error) => eprintln!("{}", visible(&error.to_string())),
         Ok(()) if arguments.output == Output::Text => {
             eprintln!("no {} deliveries", arguments.state.as_str());
         }

@@ -23,7 +23,7 @@ use crate::bridge::{Bridge, Pulling, headers};
 use crate::command::tool::bus_settings;
 use crate::flags::CommonFlags;
 use crate::process::{Process, start_log};
-use crate::role::Context;
+use crate::role::{Context, heartbeat};
 
 /// The pause before the stream EVENTS is looked for again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -95,6 +95,7 @@ async fn start(context: &Context, plan: Plan) -> anyhow::Result<()> {
     let check = context.health.check(BUS, None);
     let bus = connect_with_retries(&context.settings.nats, "tidings bridge", &check).await?;
     bus.limit_unsent(context.memory.unsent);
+    heartbeat::start(context, &bus);
     if plan.create_stream {
         bus.create_cloud_events_stream(&context.settings.sizing())
             .await
@@ -109,6 +110,7 @@ async fn start(context: &Context, plan: Plan) -> anyhow::Result<()> {
         reads_all: plan.filters == [subject::ALL_EVENTS],
         metrics: context.metrics.clone(),
         counted: 0,
+        created: None,
     };
     let position = position.start(context.stop.pulling.clone()).await;
     context.tasks.spawn(position);

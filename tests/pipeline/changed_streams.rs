@@ -11,7 +11,7 @@ use tidings_rig::{
 
 use crate::TIDINGS;
 
-const STREAMS: [&str; 12] = [
+const STREAMS: [&str; 13] = [
     "EVENTS",
     "DELIVERIES",
     "OUTCOMES",
@@ -24,6 +24,7 @@ const STREAMS: [&str; 12] = [
     "KV_consumers",
     "KV_clusters",
     "KV_heartbeats",
+    "KV_hub",
 ];
 
 type Change = fn(&mut Config);

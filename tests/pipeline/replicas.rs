@@ -1,6 +1,7 @@
 //! Several replicas of a role, and several clusters.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use tidings_core::Message as _;
 use tidings_core::wire::Cluster;
@@ -177,6 +178,25 @@ async fn a_cluster_beyond_its_quota_is_refused_and_others_are_not() {
 
     assert!(refused > 100, "{refused}");
     receiver.receives(accepted.len()).await;
+    // A bucket that was deleted, and that the roles recreated, ends no quota.
+    let jetstream = rig.jetstream().await;
+    jetstream.delete_stream("KV_clusters").await.unwrap();
+    eventually("the bucket is there again", async || {
+        jetstream.get_stream("KV_clusters").await.ok()
+    })
+    .await;
+    tokio::time::sleep(Duration::from_secs(6)).await;
+    let codes = (0..30).map(async |number: usize| {
+        storm
+            .post(&event(&format!("later {number}")))
+            .await
+            .unwrap()
+            .code()
+    });
+    let codes = futures::future::join_all(codes).await;
+    assert!(codes.contains(&"quota-exceeded".to_owned()), "{codes:?}");
+    let put = clusters.put("storm", limited.encode_to_vec().into()).await;
+    put.expect("the bucket takes a record");
     clusters
         .purge("storm")
         .await

@@ -307,6 +307,7 @@ const PERMISSIONS: &str = r#"publish: { allow: [
     "$JS.API.STREAM.CREATE.CLOUDEVENTS",
     "$JS.API.STREAM.INFO.CLOUDEVENTS",
     "cloudevents.>",
+    "$KV.heartbeats.=.bridge.*",
 ] }, subscribe: "_INBOX.>""#;
 
 #[tokio::test]

@@ -33,6 +33,7 @@ use address_rules::{AddressRules, Refused};
 use client::ClientSet;
 use invalid::Invalid;
 
+pub use body::discard;
 pub use exchange::{Request, Response};
 
 /// The most redirects to follow.

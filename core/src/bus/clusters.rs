@@ -5,10 +5,13 @@ use std::collections::BTreeMap;
 use async_nats::jetstream::kv::Operation;
 use futures::StreamExt;
 
-use crate::bus::records::{BucketVersion, Records, decode};
+use crate::bus::records::{BucketVersion, Found, Records, decode};
 use crate::bus::{Bus, BusError, streams, unavailable};
 use crate::model::token::Token;
 use crate::wire::Cluster;
+
+/// The most bytes of a record that is read together with others: 64 labels and many namespaces.
+const LARGEST: usize = 256 << 10;
 
 /// The clusters by name.
 pub type Clusters = BTreeMap<String, Cluster>;
@@ -39,7 +42,7 @@ impl ClusterRecords {
     /// # Errors
     /// The bus is unavailable.
     pub async fn all(&self) -> Result<Clusters, BusError> {
-        let stored = self.records.all::<Cluster>(">").await?;
+        let stored = self.records.all::<Cluster>(">", LARGEST).await?;
         let named = stored.into_iter().map(|record| record.value);
         Ok(named
             .map(|cluster| (cluster.name.clone(), cluster))
@@ -85,7 +88,7 @@ impl ClusterRecords {
             by_key.values().map(named).collect::<Clusters>()
         };
         let version = self.records.version().await?;
-        if version.is_empty() {
+        if version.holds_nothing() {
             changed(&Clusters::new());
         }
         let mut entries = self.records.watch(">").await?;
@@ -110,7 +113,7 @@ impl Bus {
     ///
     /// # Errors
     /// The bus is unavailable.
-    pub async fn cluster(&self, name: &str) -> Result<Option<Cluster>, BusError> {
+    pub async fn cluster(&self, name: &str) -> Result<Found<Cluster>, BusError> {
         self.record(streams::CLUSTERS, &key(name)).await
     }
 }

@@ -1,14 +1,14 @@
 //! The state of EVENTS and of the server's storage, for members of a fleet.
 //!
 //! A member may not ask the server about the stream of all clusters. Routers and workers report
-//! what it needs in the bucket `heartbeats`, and the member reads that one record.
+//! what it needs in the bucket `hub`, and the member reads that one record.
 
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
 use crate::bus::later_events::EventsStream;
-use crate::bus::records::Records;
+use crate::bus::records::{Found, Records};
 use crate::bus::storage::Backlog;
 use crate::bus::{Bus, BusError, streams};
 use crate::model::time::{between, from_proto, to_proto};
@@ -16,7 +16,7 @@ use crate::runtime::codes::log as codes;
 use crate::runtime::log_pace::LogPace;
 use crate::wire::EventsState;
 
-/// The key in the bucket `heartbeats`, which a full disk does not concern.
+/// The key in the bucket `hub`, which a full disk does not concern.
 pub const KEY: &str = "events";
 /// How often the record is written, by all routers and workers together.
 const REPORT_EVERY: Duration = Duration::from_secs(3);
@@ -59,7 +59,7 @@ impl Reporter {
     async fn store(&mut self, bus: &Bus, state: EventsState) -> Result<(), BusError> {
         let records = match &self.records {
             Some(records) => records.clone(),
-            None => Records::open(bus, streams::HEARTBEATS).await?,
+            None => Records::open(bus, streams::HUB).await?,
         };
         self.records = Some(records.clone());
         let (stored, revision) = records.load::<EventsState>(KEY).await?;
@@ -84,7 +84,7 @@ impl Bus {
     /// # Errors
     /// The bus is unavailable.
     pub(super) async fn reported_events_state(&self) -> Result<Option<EventsState>, BusError> {
-        self.record(streams::HEARTBEATS, KEY).await
+        self.record(streams::HUB, KEY).await.map(Found::into_record)
     }
 }
 

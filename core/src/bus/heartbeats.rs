@@ -21,6 +21,9 @@ pub const REPORT_EVERY: Duration = Duration::from_secs(5);
 /// A process whose last report is older than this does not count as alive.
 pub const ALIVE_FOR: Duration = Duration::from_secs(20);
 
+/// The most bytes of a report, as the bucket accepts it.
+const LARGEST: usize = 4 << 10;
+
 /// What this process stored in EVENTS.
 #[derive(Debug, Default)]
 pub struct StoredEvents {
@@ -87,7 +90,7 @@ impl Bus {
     /// The bucket does not exist, or the bus is unavailable.
     pub async fn heartbeats(&self) -> Result<Vec<Heartbeat>, BusError> {
         let records = Records::open(self, streams::HEARTBEATS).await?;
-        let stored = records.all::<Heartbeat>(">").await?;
+        let stored = records.all::<Heartbeat>(">", LARGEST).await?;
         let stored = stored
             .into_iter()
             .filter(|record| is_proven(&record.key, &record.value));

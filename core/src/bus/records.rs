@@ -14,9 +14,8 @@ use crate::bus::{Bus, BusError, unavailable};
 
 /// The server sends the next record within this time.
 const READ_WITHIN: Duration = Duration::from_secs(5);
-/// The most records that are read at a time, and the most bytes of each.
+/// The most records that are read at a time.
 const MOST_RECORDS: usize = 50_000;
-const LARGEST_RECORD: usize = 16 << 10;
 /// The header of a message that deletes its key.
 pub(super) const OPERATION: &str = "KV-Operation";
 
@@ -34,6 +33,18 @@ pub struct Records {
 pub struct BucketVersion {
     created: Timestamp,
     last_sequence: u64,
+    messages: u64,
+}
+
+/// What a key of a bucket holds.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found<T> {
+    /// A record.
+    Record(T),
+    /// The record was removed.
+    Removed,
+    /// Nothing was stored, or the bucket lost it.
+    Missing,
 }
 
 /// A record as it is stored.
@@ -48,6 +59,11 @@ impl BucketVersion {
     /// Whether nothing was ever stored in the bucket.
     pub(super) fn is_empty(&self) -> bool {
         self.last_sequence == 0
+    }
+
+    /// Whether the bucket holds nothing, so that a watch shows nothing.
+    pub(super) fn holds_nothing(&self) -> bool {
+        self.messages == 0
     }
 
     /// Whether nothing was ever stored in the bucket, which exists since `time` or earlier.
@@ -128,14 +144,15 @@ impl Records {
         }
     }
 
-    /// Reads all records whose keys fit a filter, such as `>`, at most 50,000. Those that cannot be
-    /// decoded, or are larger than 16 KiB, are left out.
+    /// Reads all records whose keys fit a filter, such as `>`, at most 50,000. Ignores those that
+    /// cannot be decoded or are larger than `largest` bytes.
     ///
     /// # Errors
     /// The bus is unavailable.
     pub(super) async fn all<T: Message + Default>(
         &self,
         keys: &str,
+        largest: usize,
     ) -> Result<Vec<StoredRecord<T>>, BusError> {
         let config = OrderedConfig {
             filter_subject: format!("{}{keys}", self.bucket.prefix),
@@ -161,7 +178,7 @@ impl Records {
                 let stored_at = Timestamp::from_nanosecond(time).map_err(unavailable)?;
                 let headers = message.headers.as_ref();
                 let is_deleted = headers.is_some_and(|headers| headers.get(OPERATION).is_some());
-                let is_left_out = is_deleted || message.payload.len() > LARGEST_RECORD;
+                let is_left_out = is_deleted || message.payload.len() > largest;
                 let value = (!is_left_out).then(|| T::decode(message.payload.clone()).ok());
                 let key = message.subject.strip_prefix(&self.bucket.prefix);
                 let key = key.unwrap_or(&message.subject).to_owned();
@@ -215,6 +232,7 @@ impl Records {
         Ok(BucketVersion {
             created: info.created,
             last_sequence: info.last_sequence(),
+            messages: info.messages(),
         })
     }
 
@@ -238,20 +256,36 @@ impl Records {
 
 impl Bus {
     /// Reads the record of a key with one request, whose subject contains bucket and key. So the
-    /// permission for it covers nothing else. `None` if there is no record.
+    /// permission for it covers nothing else.
+    ///
+    /// # Errors
+    /// The bus is unavailable, or the record cannot be decoded.
     pub(super) async fn record<T: Message + Default>(
         &self,
         bucket: &str,
         key: &str,
-    ) -> Result<Option<T>, BusError> {
+    ) -> Result<Found<T>, BusError> {
         let stream = self.jetstream.get_stream_no_info(format!("KV_{bucket}"));
         let stream = stream.await.map_err(unavailable)?;
         let found = stream.direct_get_last_for_subject(subject(bucket, key));
         match found.await {
-            Ok(message) if message.headers.get(OPERATION).is_some() => Ok(None),
-            Ok(message) => Ok(T::decode(message.payload).ok()),
-            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(None),
+            Ok(message) if message.headers.get(OPERATION).is_some() => Ok(Found::Removed),
+            Ok(message) => {
+                let record = T::decode(message.payload);
+                record.map(Found::Record).map_err(unavailable)
+            }
+            Err(error) if error.kind() == DirectGetErrorKind::NotFound => Ok(Found::Missing),
             Err(error) => Err(unavailable(error)),
+        }
+    }
+}
+
+impl<T> Found<T> {
+    /// The record, if there is one.
+    pub fn into_record(self) -> Option<T> {
+        match self {
+            Self::Record(record) => Some(record),
+            Self::Removed | Self::Missing => None,
         }
     }
 }

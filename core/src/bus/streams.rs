@@ -31,6 +31,8 @@ pub const COUNTS: &str = "counts";
 pub const CLUSTERS: &str = "clusters";
 /// The bucket of the processes that run.
 pub const HEARTBEATS: &str = "heartbeats";
+/// The bucket of what members may know of the hub.
+pub const HUB: &str = "hub";
 
 /// The bucket of what is needed to recreate a consumer whose state is lost.
 pub const CONSUMERS: &str = "consumers";
@@ -77,7 +79,7 @@ pub struct Sizing {
 /// All streams in the order of their creation: DELIVERIES first, which reserves no storage, then
 /// the streams with limits, then the buckets, which are streams too. Only the buckets of extensions
 /// and consumers precede EVENTS, so that they exist if EVENTS does, unless they were deleted.
-pub fn all(sizing: &Sizing) -> [Config; 12] {
+pub fn all(sizing: &Sizing) -> [Config; 13] {
     [
         deliveries(sizing),
         // These never expire: a restriction lasts until it is given again or ended.
@@ -134,9 +136,23 @@ pub fn all(sizing: &Sizing) -> [Config; 12] {
         Config {
             allow_rollup: false,
             storage: StorageType::Memory,
+            discard: DiscardPolicy::Old,
+            max_messages: 20_000,
+            max_message_size: 4 << 10,
+            max_bytes: 16 << 20,
             ..bucket(
                 HEARTBEATS,
                 "Processes that run",
+                HEARTBEATS_EXPIRE_AFTER,
+                sizing,
+            )
+        },
+        // No member may write here.
+        Config {
+            storage: StorageType::Memory,
+            ..bucket(
+                HUB,
+                "State of EVENTS, for members",
                 HEARTBEATS_EXPIRE_AFTER,
                 sizing,
             )

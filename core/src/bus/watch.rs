@@ -324,6 +324,10 @@ impl StreamInfo {
         self.state.first_seq
     }
 
+    pub(super) fn messages(&self) -> u64 {
+        self.state.messages
+    }
+
     pub(super) fn last_sequence(&self) -> u64 {
         self.state.last_seq
     }

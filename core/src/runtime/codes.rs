@@ -367,7 +367,7 @@ pub mod http {
             "The router is far behind and events would be evicted unread. Send the event again \
              later.";
         QUOTA_EXCEEDED, "quota-exceeded", "503",
-            "The cluster sent more events or bytes than its quota allows. Send the event again \
-             later.";
+            "This ingest process received more events or bytes than the quota of its cluster \
+             allows. Send the event again later.";
     }
 }

@@ -3,12 +3,11 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail, ensure};
+use tidings_rules::alert::is_label;
+use tidings_rules::grant::is_namespace;
 
 /// The longest name of a cluster, in bytes.
 const MAX_NAME: usize = 253;
-/// As in Kubernetes: a prefix of 253 bytes, a slash, and a name of 63.
-const MAX_KEY: usize = 317;
-const MAX_VALUE: usize = 63;
 /// The most labels of a cluster.
 const MAX_LABELS: usize = 64;
 
@@ -37,10 +36,11 @@ pub fn parse(text: &str) -> anyhow::Result<(String, String)> {
     let (key, value) = text
         .split_once('=')
         .with_context(|| format!("label {text:?}: expected KEY=VALUE"))?;
-    check_key(key)?;
     ensure!(
-        value.len() <= MAX_VALUE && value.bytes().all(is_name),
-        "label {text:?}: the value has up to {MAX_VALUE} letters, digits, `.`, `_` and `-`"
+        is_label(key, value),
+        "label {text:?}: expected a label as in Kubernetes: key and value start and end with a \
+         letter or digit, and have up to 63 letters, digits, `.`, `_` and `-`; the key may have a \
+         prefix such as `example.com/`"
     );
     Ok((key.to_owned(), value.to_owned()))
 }
@@ -53,7 +53,6 @@ pub fn apply(labels: &mut Labels, changes: &[String]) -> anyhow::Result<()> {
     for change in changes {
         match change.strip_suffix('-') {
             Some(key) if !change.contains('=') => {
-                check_key(key)?;
                 labels.remove(key);
             }
             _ if change.contains('=') => labels.extend([parse(change)?]),
@@ -67,11 +66,14 @@ pub fn apply(labels: &mut Labels, changes: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn check_key(key: &str) -> anyhow::Result<()> {
-    let is_valid = |byte: u8| is_name(byte) || byte == b'/';
+/// Checks the name of a namespace.
+///
+/// # Errors
+/// It cannot be that of a namespace.
+pub fn check_namespace(name: &str) -> anyhow::Result<()> {
     ensure!(
-        !key.is_empty() && key.len() <= MAX_KEY && key.bytes().all(is_valid),
-        "label {key:?}: the key has up to {MAX_KEY} letters, digits, `.`, `_`, `-` and `/`"
+        is_namespace(name),
+        "--visible-to {name:?}: expected a namespace: up to 63 lowercase letters, digits and `-`"
     );
     Ok(())
 }

@@ -33,7 +33,8 @@ pub struct AddArguments {
     /// Namespace whose Alerts get the cluster's events; repeatable [default: all namespaces]
     #[arg(long, value_name = "NAMESPACE")]
     visible_to: Vec<String>,
-    /// Events that the cluster may send in a second, averaged over ten [default: no limit]
+    /// Events per second that each ingest process of the cluster may store, averaged over 10 s
+    /// [default: no limit]
     #[arg(
         long,
         value_name = "NUMBER",
@@ -41,7 +42,8 @@ pub struct AddArguments {
         hide_default_value = true
     )]
     events_per_second: u64,
-    /// Bytes that the cluster may send in a second, averaged over ten [default: no limit]
+    /// Bytes per second that each ingest process of the cluster may store, averaged over 10 s
+    /// [default: no limit]
     #[arg(
         long,
         value_name = "NUMBER",
@@ -98,7 +100,7 @@ pub async fn add(arguments: AddArguments) -> anyhow::Result<()> {
         records.load(name).await?.0.is_none(),
         "cluster {name} exists: `tidings fleet rotate {name}` issues new credentials"
     );
-    let issued = fleet.issue(name, |_, _| {}).await?;
+    let issued = fleet.issue(name).await?;
     let cluster = Cluster {
         added_at: Some(to_proto(jiff::Timestamp::now())),
         public_key: issued.public_key,
@@ -145,7 +147,7 @@ fn check_member_name(name: &str) -> anyhow::Result<()> {
 /// One is no name of a namespace.
 pub fn check_namespaces(namespaces: &[String]) -> anyhow::Result<()> {
     for namespace in namespaces {
-        labels::check_name(namespace).context("--visible-to")?;
+        labels::check_namespace(namespace)?;
     }
     Ok(())
 }
@@ -212,12 +214,7 @@ fn json_line(cluster: &Cluster) -> String {
 pub async fn rotate(arguments: &NameArguments) -> anyhow::Result<()> {
     let (fleet, records) = existing(arguments).await?;
     let name = &arguments.name;
-    let (cluster, _) = records.load(name).await?;
-    let former = cluster.unwrap_or_default().public_key;
-    let issued = fleet.issue(name, |revoked, now| {
-        revoked.insert(former, now);
-    });
-    let issued = issued.await?;
+    let issued = fleet.issue(name).await?;
     change(&records, name, |cluster| {
         cluster.public_key = issued.public_key.clone();
         cluster.revoked_at = None;
@@ -306,17 +303,13 @@ struct Issued {
 }
 
 impl Fleet {
-    /// Issues credentials for a member, changes what is revoked, and pushes the account to the
-    /// server. The new credentials replace the former file last.
-    async fn issue(
-        &self,
-        name: &str,
-        revoke: impl FnOnce(&mut Revocations, Seconds),
-    ) -> anyhow::Result<Issued> {
+    /// Issues credentials for a member, revokes all earlier ones, also those of a run that failed,
+    /// and pushes the account to the server. The new credentials replace the former file last.
+    async fn issue(&self, name: &str) -> anyhow::Result<Issued> {
         let account = self.folder.key(&member_key(name), KeyPairType::Account)?;
         let now = jiff::Timestamp::now().as_second();
         let mut revocations = self.revocations(name)?;
-        revoke(&mut revocations, now);
+        revoke_all(&mut revocations, now);
         let at = issue_time(&revocations, now);
         let user = User::Member(name.to_owned());
         let key = KeyPair::new_user();
@@ -334,8 +327,7 @@ impl Fleet {
         let account = self.folder.existing_key(&member_key(name))?;
         let now = jiff::Timestamp::now().as_second();
         let mut revocations = self.revocations(name)?;
-        // Credentials of this second may have been issued in advance.
-        revocations.insert(ALL_USERS.to_owned(), issue_time(&revocations, now));
+        revoke_all(&mut revocations, now);
         self.push_member(&account, name, &revocations, now).await
     }
 
@@ -385,6 +377,11 @@ impl Fleet {
         ))?;
         Ok(())
     }
+}
+
+/// Revokes all credentials. Those of this second may have been issued in advance.
+fn revoke_all(revocations: &mut Revocations, now: Seconds) {
+    revocations.insert(ALL_USERS.to_owned(), issue_time(revocations, now));
 }
 
 /// When new credentials are issued: after everything that is revoked for all users.

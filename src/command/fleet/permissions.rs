@@ -54,7 +54,7 @@ pub fn exports() -> Vec<(String, bool)> {
 }
 
 fn state_record() -> String {
-    record(streams::HEARTBEATS, events_state::KEY)
+    record(streams::HUB, events_state::KEY)
 }
 
 fn cluster_record(token: &str) -> String {
@@ -393,7 +393,7 @@ fn own_heartbeats() -> Grant {
         "report its own processes, and the state of `EVENTS` to members",
         [
             format!("$KV.{}.{cluster}.>", streams::HEARTBEATS),
-            format!("$KV.{}.{}", streams::HEARTBEATS, events_state::KEY),
+            format!("$KV.{}.{}", streams::HUB, events_state::KEY),
         ],
     )
 }

@@ -24,10 +24,12 @@ pub struct SetArguments {
     /// Show the cluster's events to the Alerts of all namespaces
     #[arg(long)]
     visible_to_all: bool,
-    /// Events that the cluster may send in a second, averaged over ten; 0 for no limit
+    /// Events per second that each ingest process of the cluster may store, averaged over 10 s
+    /// [0: no limit]
     #[arg(long, value_name = "NUMBER")]
     events_per_second: Option<u64>,
-    /// Bytes that the cluster may send in a second, averaged over ten; 0 for no limit
+    /// Bytes per second that each ingest process of the cluster may store, averaged over 10 s
+    /// [0: no limit]
     #[arg(long, value_name = "NUMBER")]
     bytes_per_second: Option<u64>,
     /// Address of a dashboard of the cluster; empty for none

@@ -68,7 +68,7 @@ impl Fleet {
         at: Seconds,
     ) -> anyhow::Result<()> {
         let Some(text) = self.folder.read(file)? else {
-            eprintln!("{file} does not exist and is left out");
+            eprintln!("{file} does not exist and is ignored");
             return Ok(());
         };
         let seed = section(&text, "USER NKEY SEED").unwrap_or_default();

@@ -140,7 +140,7 @@ fn open_circuits(reading: &Reading) -> Vec<String> {
         .filter(|circuit| matches!(circuit.state(), State::Open | State::HalfOpen));
     open.map(|circuit| {
         format!(
-            "destination {} is not called since {}: {}; next attempt {}",
+            "destination {} has not been called since {}: {}; next attempt {}",
             destination(circuit),
             time(circuit.since),
             circuit.reason,

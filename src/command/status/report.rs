@@ -100,7 +100,11 @@ impl Report {
     pub fn new(reading: &Reading, known: Known) -> Self {
         let dead = reading.dead_letters;
         let mut reports: Vec<&Heartbeat> = reading.heartbeats.iter().collect();
-        reports.sort_by_key(|report| Reverse(from_proto(report.at)));
+        // Processes of the hub first: a member may report as many ingests as it likes.
+        reports.sort_by_key(|report| {
+            let is_of_member = !report.cluster.is_empty() && report.role != "up";
+            (is_of_member, Reverse(from_proto(report.at)))
+        });
         reports.truncate(MOST_PROCESSES);
         let mut report = Self {
             at: text(reading.now),

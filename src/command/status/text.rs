@@ -26,6 +26,13 @@ pub fn lines(report: &Report) -> Vec<String> {
     lines.push(String::new());
     lines.push("ROLES".to_owned());
     lines.extend(["ingest", "router", "worker"].map(|role| role_line(report, role)));
+    if report
+        .processes
+        .iter()
+        .any(|process| process.role == "bridge")
+    {
+        lines.push(role_line(report, "bridge"));
+    }
     lines.push("CLUSTERS".to_owned());
     lines.extend(cluster_lines(&report.clusters));
     lines.push("BACKLOG".to_owned());

@@ -3,11 +3,12 @@
 use async_nats::{HeaderMap, jetstream};
 use serde_json::{Value, json};
 use tidings_core::Message as _;
-use tidings_core::wire::Event;
+use tidings_core::wire::{Event, Heartbeat};
 use tidings_rig::eventually;
 
 use super::Fleet;
 use super::client::Intruder;
+use crate::command::{text, tidings_with};
 
 /// The number of messages in each stream, by name.
 async fn stored(hub: &jetstream::Context) -> Vec<(String, u64)> {
@@ -51,7 +52,7 @@ async fn a_member_can_do_nothing_but_its_own() {
         "$KV.clusters.dev-1",
         "$KV.limits.circuit.apps.slack",
         "$KV.latest.a",
-        "$KV.heartbeats.events",
+        "$KV.hub.events",
         "$KV.counts.deliveries",
         "deliveries.default.slack.apps.hook",
         "parked.default.slack.apps.hook.a",
@@ -210,6 +211,58 @@ async fn a_member_cannot_delete_the_heartbeats_of_others() {
         let answer: Value = serde_json::from_slice(&request.await.unwrap().payload).unwrap();
         assert_eq!(answer["error"].is_null(), is_stored, "{rollup:?} {answer}");
     }
+}
+
+#[tokio::test]
+async fn the_heartbeats_of_a_member_are_few_and_small_and_hide_no_process_of_the_hub() {
+    let fleet = Fleet::start().await;
+    fleet.add("dev-1").await;
+    let _hub = fleet.hub().await;
+    let member = Intruder::connect(fleet.rig.url(), &fleet.credentials("dev-1")).await;
+    let large = "x".repeat(5 << 10);
+    let request = member
+        .client
+        .request("$KV.heartbeats.dev-1.ingest.a", large.into());
+    let answer: Value = serde_json::from_slice(&request.await.unwrap().payload).unwrap();
+    assert!(!answer["error"].is_null(), "{answer}");
+
+    for number in 0..30_000 {
+        let heartbeat = Heartbeat {
+            role: "ingest".into(),
+            cluster: "dev-1".into(),
+            process: number.to_string(),
+            ..Heartbeat::default()
+        };
+        let subject = format!("$KV.heartbeats.dev-1.ingest.{number}");
+        let (inbox, body) = (member.client.new_inbox(), heartbeat.encode_to_vec());
+        let published = member
+            .client
+            .publish_with_reply(subject, inbox, body.into());
+        published.await.unwrap();
+    }
+    member.client.flush().await.unwrap();
+
+    eventually("status shows router and worker", async || {
+        let tools = fleet.credentials("tools");
+        let variables = [("TIDINGS_NATS__CREDENTIALS", text(&tools))];
+        let url = fleet.rig.url();
+        let status = ["status", "--nats", url, "--output", "json"];
+        let ended = tidings_with(&variables, &status).await;
+        let status: Value = serde_json::from_str(&ended.stdout).ok()?;
+        let problems = status["problems"].as_array()?;
+        let is_missing =
+            |problem: &Value| problem["code"] == "no-router" || problem["code"] == "no-worker";
+        (!problems.iter().any(is_missing)).then_some(())
+    })
+    .await;
+    let mut bucket = fleet
+        .streams()
+        .await
+        .get_stream("KV_heartbeats")
+        .await
+        .unwrap();
+    let stored = bucket.info().await.unwrap().state.messages;
+    assert!(stored <= 20_000, "{stored}");
 }
 
 fn own_consumer(action: &str, filter: &str) -> String {

@@ -94,6 +94,30 @@ async fn a_revoked_member_is_cut_off_and_a_rotated_one_works() {
 }
 
 #[tokio::test]
+async fn a_rotation_also_revokes_credentials_that_no_record_names() {
+    let fleet = Fleet::start().await;
+    fleet.add("dev-1").await;
+    let _hub = fleet.hub().await;
+    let bucket = fleet
+        .streams()
+        .await
+        .get_key_value("clusters")
+        .await
+        .unwrap();
+    let record = bucket.get("dev-1").await.unwrap().unwrap();
+    assert_eq!(fleet.run(&["rotate", "dev-1"]).await.lines().len(), 1);
+    let unknown = fleet.rig.folder().join("unknown.creds");
+    std::fs::copy(fleet.credentials("dev-1"), &unknown).unwrap();
+    // As if the rotation had failed before it stored the record.
+    bucket.put("dev-1", record).await.unwrap();
+
+    assert_eq!(fleet.run(&["rotate", "dev-1"]).await.lines().len(), 1);
+
+    assert_refused(fleet.rig.url(), &unknown).await;
+    Intruder::connect(fleet.rig.url(), &fleet.credentials("dev-1")).await;
+}
+
+#[tokio::test]
 async fn an_update_issues_the_same_keys_again_and_keeps_revocations() {
     let fleet = Fleet::start().await;
     for name in ["dev-1", "gone"] {
@@ -216,7 +240,7 @@ async fn credentials_of_a_member_are_for_the_ingest_of_their_cluster() {
 
 /// Stores what routers report, in their place.
 async fn report(hub: &async_nats::jetstream::Context, state: EventsState) {
-    let stored = hub.publish("$KV.heartbeats.events", state.encode_to_vec().into());
+    let stored = hub.publish("$KV.hub.events", state.encode_to_vec().into());
     stored.await.unwrap().await.unwrap();
 }
 

@@ -123,7 +123,12 @@ fn wait_of(seconds: f64) -> Option<Duration> {
 
 /// `Retry-After` in either of its forms: seconds, or a date (RFC 9110, section 10.2.3).
 pub fn retry_after(response: &Response, now: Timestamp) -> Option<Duration> {
-    let text = response.header("retry-after")?.trim();
+    wait_until(response.header("retry-after")?, now)
+}
+
+/// The wait that a value of `Retry-After` states.
+pub fn wait_until(text: &str, now: Timestamp) -> Option<Duration> {
+    let text = text.trim();
     if let Ok(seconds) = text.parse::<f64>() {
         return wait_of(seconds);
     }

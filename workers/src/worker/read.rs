@@ -23,7 +23,9 @@ pub fn read(payload: Bytes) -> Option<Delivery> {
     let is_whole = is_id(&delivery.id)
         && is_name(&delivery.event_id)
         && names.into_iter().all(|name| is_name(name))
-        && [&provider.r#type, &provider.pool].map(String::len) <= [MAX_NAME; 2]
+        && [&provider.r#type, &provider.pool]
+            .into_iter()
+            .all(|text| text.is_empty() || is_name(text))
         && (delivery.planned_at.is_none() || from_proto(delivery.planned_at).is_some())
         && (delivery.unauthorized_since.is_none()
             || from_proto(delivery.unauthorized_since).is_some());
@@ -68,13 +70,17 @@ mod tests {
 
     #[test]
     fn a_message_that_no_router_wrote_is_no_delivery() {
-        let changes: [fn(&mut Delivery); 8] = [
+        let changes: [fn(&mut Delivery); 9] = [
             |delivery| delivery.id.clear(),
             |delivery| delivery.id = "a\nb".into(),
             |delivery| delivery.id = "a".repeat(MAX_ID + 1),
             |delivery| delivery.event_id = "a\nb".into(),
             |delivery| delivery.alert = None,
             |delivery| delivery.provider = None,
+            |delivery| {
+                let provider = delivery.provider.get_or_insert_default();
+                provider.pool = "p".repeat(MAX_NAME + 1);
+            },
             |delivery| delivery.provider.get_or_insert_default().name.clear(),
             |delivery| {
                 delivery.planned_at = Some(ProtoTimestamp {
