@@ -52,7 +52,7 @@ pub fn parse(text: &str) -> anyhow::Result<(String, String)> {
 pub fn apply(labels: &mut Labels, changes: &[String]) -> anyhow::Result<()> {
     for change in changes {
         match change.strip_suffix('-') {
-            Some(key) if !change.contains('=') => {
+            Some(key) if is_label(key, "") => {
                 labels.remove(key);
             }
             _ if change.contains('=') => labels.extend([parse(change)?]),
@@ -113,7 +113,7 @@ mod tests {
         assert_eq!(labels["example.com/region"], "eu");
         apply(&mut labels, &["env-".to_owned()]).unwrap();
         assert!(!labels.contains_key("env"));
-        for invalid in ["env", "=x", "a b=c", "-", "a=b=c"] {
+        for invalid in ["env", "=x", "a b=c", "-", "a b-", "a=b=c"] {
             let result = apply(&mut labels, &[invalid.to_owned()]);
             assert!(result.is_err(), "{invalid}");
         }
