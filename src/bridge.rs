@@ -80,6 +80,7 @@ impl Bridge {
             bytes: MAX_PULL_BYTES,
             memory: PullMemory::new(pulling.memory, COPIES),
             check: pulling.check,
+            restores: true,
         };
         let stop = self.stop.clone();
         let handle = move |pulled| {

@@ -52,6 +52,7 @@ use crate::model::access::Access;
 use crate::wire::ConsumerPosition;
 
 mod acknowledge;
+pub mod ahead;
 pub mod circuits;
 pub mod clock;
 mod cloud_events;

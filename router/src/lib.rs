@@ -14,10 +14,13 @@
 //! - [`mod@plan`] builds deliveries and explains verdicts; `planner` decides where it runs.
 //! - [`pattern_searches`] limits what patterns may cost for an event; [`costly_patterns`] is what
 //!   became known of it.
+//! - `ahead` routes events of other clusters ahead of the backlog of a few; `backlog` decides when.
 //! - [`status`] writes status to Alerts and Providers in a cluster.
 //!
-//! Pure: [`matching`], [`metadata`], [`pattern_searches`], [`mod@plan`].
+//! Pure: `backlog`, [`matching`], [`metadata`], [`pattern_searches`], [`mod@plan`].
 
+mod ahead;
+mod backlog;
 mod cluster_match;
 pub mod costly_patterns;
 pub mod matching;

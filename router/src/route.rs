@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use async_nats::jetstream::AckKind;
+use async_nats::jetstream::consumer::pull;
 use parking_lot::Mutex;
 use tidings_core::Delivery;
 use tidings_core::bus::Bus;
+use tidings_core::bus::ahead::AheadConsumer;
 use tidings_core::bus::live_clusters::LiveClusters;
 use tidings_core::bus::publish::until_stored;
 use tidings_core::bus::pull::{PullMemory, Pulled, Puller, Stop};
@@ -14,17 +17,21 @@ use tidings_core::model::stored_event::{self, RefusedEvent};
 use tidings_core::model::time::to_proto;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::failpoint;
-use tidings_core::runtime::health::Health;
+use tidings_core::runtime::health::{Check, Health};
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::metrics::labels::{RoutingOutcome, TypeLabel};
 use tidings_rules::live::LiveRules;
+use tokio_util::sync::CancellationToken;
 
+use crate::ahead::Ahead;
 use crate::costly_patterns::CostlyPatterns;
 use crate::plan::PlanContext;
 use crate::planner::Planner;
 
 /// The most bytes of one pull.
 const MAX_PULL_BYTES: usize = 4 << 20;
+/// The part of the memory for events that are routed ahead of a backlog, as a divisor.
+const AHEAD_MEMORY: u64 = 4;
 /// How much of its message's size an event needs: the message, the event, and its deliveries, which
 /// carry small events.
 const COPIES: usize = 4;
@@ -38,14 +45,15 @@ pub struct Router {
     clusters: Arc<LiveClusters>,
     planner: Planner,
     concurrency: usize,
+    ahead: Ahead,
     /// The consumer sequence of the last message that was not redelivered, and its stream sequence
     /// minus that.
     gap: Mutex<Option<(u64, u64)>>,
 }
 
 impl Router {
-    /// Creates a router that handles up to `concurrency` events at a time. [`Router::run`] starts
-    /// it.
+    /// Creates a router that handles up to `concurrency` events at a time, in the cluster
+    /// `own_cluster`. [`Router::run`] starts it.
     pub fn new(
         bus: Bus,
         rules: Arc<LiveRules>,
@@ -53,8 +61,11 @@ impl Router {
         costly: Arc<CostlyPatterns>,
         clusters: Arc<LiveClusters>,
         concurrency: usize,
+        own_cluster: String,
     ) -> Arc<Self> {
+        let ahead = Ahead::new(bus.clone(), clusters.clone(), own_cluster);
         Arc::new(Self {
+            ahead,
             bus,
             rules,
             metrics,
@@ -80,24 +91,71 @@ impl Router {
         stop: Stop,
     ) -> impl Future<Output = ()> + Send + use<> {
         let check = health.check("pull router", Some(Duration::from_secs(30)));
-        let consumer = streams::router_consumer();
-        let puller = Puller {
+        let ahead_memory = memory / AHEAD_MEMORY;
+        let puller = self.puller(streams::router_consumer(), memory - ahead_memory, check);
+        let first = puller.run(stop.clone(), self.may_pull(), {
+            let router = self.clone();
+            move |pulled| {
+                let router = router.clone();
+                async move { router.handle_in_order(pulled).await }
+            }
+        });
+        async move {
+            let second = self.ahead.run(
+                |consumer, end| self.pull_ahead(&consumer, ahead_memory, &stop, end),
+                stop.pulling.clone(),
+            );
+            tokio::join!(first, second);
+        }
+    }
+
+    fn puller(&self, consumer: pull::Config, memory: u64, check: Check) -> Puller {
+        Puller {
             bus: self.bus.clone(),
             stream: streams::EVENTS,
+            restores: consumer.durable_name.as_deref() == Some(streams::ROUTER),
             consumer,
             capacity: self.concurrency,
             bytes: MAX_PULL_BYTES,
             memory: PullMemory::new(memory, COPIES),
             check,
+        }
+    }
+
+    fn may_pull(self: &Arc<Self>) -> impl Fn() -> bool + Send + use<> {
+        let router = self.clone();
+        move || router.is_loaded() && router.bus.storage().has_room_for_deliveries()
+    }
+
+    /// Routes the events of the second consumer until `stop` or `end`.
+    fn pull_ahead(
+        self: &Arc<Self>,
+        consumer: &AheadConsumer,
+        memory: u64,
+        stop: &Stop,
+        end: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + use<> {
+        // This consumer is not needed, so it does not decide whether the router is ready.
+        let check = Health::default().check("pull router-ahead", None);
+        let puller = self.puller(consumer.puller_config(), memory, check);
+        let pulling = stop.pulling.child_token();
+        let until_end = pulling.clone();
+        let stop = Stop {
+            pulling,
+            holding: stop.holding.clone(),
         };
-        let (pulling, router) = (self.clone(), self);
-        let may_pull =
-            move || pulling.is_loaded() && pulling.bus.storage().has_room_for_deliveries();
-        let handle = move |pulled| {
+        let router = self.clone();
+        let pulled = puller.run(stop, self.may_pull(), move |pulled| {
             let router = router.clone();
             async move { router.handle(pulled).await }
-        };
-        puller.run(stop, may_pull, handle)
+        });
+        async move {
+            let ended = async {
+                until_end.run_until_cancelled(end.cancelled()).await;
+                until_end.cancel();
+            };
+            tokio::join!(pulled, ended);
+        }
     }
 
     /// Whether rules and clusters were read. An event that is routed earlier would match too little
@@ -106,8 +164,18 @@ impl Router {
         self.rules.loaded() && self.clusters.loaded()
     }
 
-    async fn handle(&self, pulled: Pulled) {
+    /// Routes an event of the first consumer, unless it was routed ahead of others.
+    async fn handle_in_order(&self, pulled: Pulled) {
         self.detect_eviction(&pulled);
+        self.ahead.observe(&pulled);
+        if self.ahead.has_routed(&pulled) {
+            let reply = pulled.message.reply.as_ref();
+            return self.bus.send_ack(reply, AckKind::Ack).await;
+        }
+        self.handle(pulled).await;
+    }
+
+    async fn handle(&self, pulled: Pulled) {
         let message = &pulled.message;
         let event = match stored_event::read(&message.subject, &message.payload) {
             Ok(event) => event,
@@ -202,7 +270,7 @@ impl Router {
             "event returned to the server, too many costly events of its namespace wait"
         );
         self.metrics.router_events_returned_total.inc();
-        let kind = async_nats::jetstream::AckKind::Nak(Some(pause));
+        let kind = AckKind::Nak(Some(pause));
         self.bus.send_ack(pulled.message.reply.as_ref(), kind).await;
     }
 
@@ -233,10 +301,7 @@ impl Router {
 
     async fn finish(&self, pulled: &Pulled, outcome: RoutingOutcome) {
         self.bus
-            .send_ack(
-                pulled.message.reply.as_ref(),
-                async_nats::jetstream::AckKind::Ack,
-            )
+            .send_ack(pulled.message.reply.as_ref(), AckKind::Ack)
             .await;
         self.metrics
             .router_events_total

@@ -96,6 +96,7 @@ pub fn start(
         costly,
         clusters,
         context.settings.router.concurrency,
+        context.settings.cluster.clone(),
     );
     let memory = context.memory.routing;
     context

@@ -2,6 +2,7 @@
 
 mod answers;
 mod api_addresses;
+mod backlog;
 mod changed_streams;
 mod circuits;
 mod comments;

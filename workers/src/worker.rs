@@ -153,6 +153,7 @@ impl Worker {
             bytes: MAX_PULL_BYTES,
             memory: self.pulled.clone(),
             check: health.check(format!("pull {name}"), Some(Duration::from_secs(30))),
+            restores: true,
         };
         let (providers, memory) = (self.providers.clone(), self.memory.clone());
         let may_pull = move || providers.are_loaded() && memory.has_room();

@@ -8,6 +8,7 @@ use async_nats::jetstream::consumer::PullConsumer;
 use async_nats::jetstream::consumer::pull::{self, Batch, BatchBuilder};
 use async_nats::jetstream::{AckKind, Message};
 use futures::{FutureExt, StreamExt};
+use jiff::Timestamp;
 use parking_lot::Mutex;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
@@ -57,6 +58,8 @@ pub struct Puller {
     pub memory: PullMemory,
     /// Succeeds with every pull that the server answers.
     pub check: Check,
+    /// Whether a missing or changed consumer is created or restored. Otherwise pulls fail.
+    pub restores: bool,
 }
 
 /// What a pull brought.
@@ -100,6 +103,8 @@ pub struct Pulled {
     pub consumer_sequence: u64,
     /// How often this message was delivered, this time included.
     pub delivered: i64,
+    /// When the server stored the message.
+    pub stored_at: Timestamp,
     memory: Mutex<Option<OwnedSemaphorePermit>>,
 }
 
@@ -405,11 +410,14 @@ impl Pulled {
             info.consumer_sequence + begins_after,
             info.delivered,
         );
+        let stored_at = Timestamp::from_nanosecond(info.published.unix_timestamp_nanos());
+        let stored_at = stored_at.map_err(|error| error.to_string())?;
         Ok(Self {
             message,
             sequence,
             consumer_sequence,
             delivered,
+            stored_at,
             memory: Mutex::new(memory),
         })
     }

@@ -43,6 +43,10 @@ pub const CHECKS: &str = "CHECKS";
 /// The durable consumer that all routers share.
 pub const ROUTER: &str = "router";
 
+/// The durable consumer that routers share while some clusters have a backlog; see
+/// [`crate::bus::ahead`].
+pub const AHEAD: &str = "router-ahead";
+
 /// Marks the durable consumers of bridges, in their metadata.
 pub const BRIDGE: &str = "tidings.dev/bridge";
 /// The stream of CloudEvents that `tidings bridge --create-stream` creates.
@@ -303,6 +307,19 @@ pub fn worker_consumer(pool: &str, kind: &str) -> pull::Config {
 
 /// The durable consumer of a bridge on EVENTS: events of these subjects, from `begin` on.
 pub fn bridge_consumer(name: &str, filters: &[String], begin: DeliverPolicy) -> pull::Config {
+    pull::Config {
+        metadata: [(BRIDGE.to_owned(), "true".to_owned())].into(),
+        ..consumer_of_subjects(name, filters, begin)
+    }
+}
+
+/// The consumer [`AHEAD`]: events of these subjects, from a sequence on.
+pub fn ahead_consumer(filters: &[String], start_sequence: u64) -> pull::Config {
+    let begin = DeliverPolicy::ByStartSequence { start_sequence };
+    consumer_of_subjects(AHEAD, filters, begin)
+}
+
+fn consumer_of_subjects(name: &str, filters: &[String], begin: DeliverPolicy) -> pull::Config {
     let (filter_subject, filter_subjects) = match filters {
         [filter] => (filter.clone(), Vec::new()),
         filters => (String::new(), filters.to_vec()),
@@ -313,7 +330,6 @@ pub fn bridge_consumer(name: &str, filters: &[String], begin: DeliverPolicy) -> 
         filter_subject,
         filter_subjects,
         max_deliver: -1,
-        metadata: [(BRIDGE.to_owned(), "true".to_owned())].into(),
         ..base_consumer()
     }
 }

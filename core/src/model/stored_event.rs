@@ -57,7 +57,7 @@ pub fn read(subject: &str, payload: &[u8]) -> Result<Event, RefusedEvent> {
 }
 
 /// The cluster's token in the subject of an event. `None` for any other subject.
-fn cluster_token(subject: &str) -> Option<&str> {
+pub fn cluster_token(subject: &str) -> Option<&str> {
     let mut tokens = subject.split('.');
     tokens.next().filter(|first| *first == "events")?;
     tokens.next()

@@ -160,6 +160,14 @@ pub mod log {
             "A message in EVENTS names the cluster `claimed`, but was published as cluster \
              `token`. It is refused. The member `token` is misconfigured or compromised: see \
              `tidings fleet revoke`.";
+        ROUTING_AHEAD, "routing-ahead", "warn",
+            "The clusters `causes` have a backlog. Until it is routed, events of the other \
+             clusters are routed ahead of it.";
+        ROUTING_AHEAD_ENDED, "routing-ahead-ended", "info",
+            "The backlog is routed. All events are routed in order again.";
+        ROUTING_AHEAD_FAILED, "routing-ahead-failed", "warn",
+            "The consumer `router-ahead` cannot be read, created or deleted, see `error`. All \
+             events are routed in order meanwhile.";
         EVENT_ROUTED, "event-routed", "debug",
             "An event was matched; `deliveries` says how many deliveries it caused.";
         EVENT_RETURNED, "event-returned", "debug",

@@ -2,7 +2,7 @@
 //! issued, and for `docs/reference/permissions.md`.
 
 use tidings_core::bus::readers::{MAX_READERS, reader_name};
-use tidings_core::bus::streams::{self, CHECKS, DEAD, DELIVERIES, EVENTS, OUTCOMES, ROUTER};
+use tidings_core::bus::streams::{self, AHEAD, CHECKS, DEAD, DELIVERIES, EVENTS, OUTCOMES, ROUTER};
 use tidings_core::bus::{events_state, names, records};
 use tidings_core::model::access::{API, MEMBER_API};
 use tidings_core::model::subject;
@@ -173,6 +173,17 @@ fn router() -> Vec<Grant> {
                 format!("{API}.CONSUMER.MSG.NEXT.{EVENTS}.{ROUTER}"),
                 format!("$JS.ACK.{EVENTS}.{ROUTER}.>"),
                 format!("{API}.STREAM.MSG.DELETE.{EVENTS}"),
+            ],
+        ),
+        grant(
+            "route events of other clusters ahead of the backlog of a few",
+            [
+                format!("{API}.CONSUMER.CREATE.{EVENTS}.{AHEAD}"),
+                format!("{API}.CONSUMER.CREATE.{EVENTS}.{AHEAD}.>"),
+                format!("{API}.CONSUMER.DELETE.{EVENTS}.{AHEAD}"),
+                format!("{API}.CONSUMER.INFO.{EVENTS}.{AHEAD}"),
+                format!("{API}.CONSUMER.MSG.NEXT.{EVENTS}.{AHEAD}"),
+                format!("$JS.ACK.{EVENTS}.{AHEAD}.>"),
             ],
         ),
         grant("store deliveries", [subject::ALL_DELIVERIES.to_owned()]),

@@ -25,6 +25,7 @@ mod poster;
 mod process;
 mod receiver;
 mod rules;
+mod slow_link;
 mod unfinished;
 mod wait;
 
@@ -42,6 +43,7 @@ pub use poster::{Posted, post_steadily};
 pub use process::{HttpResponse, Process, Role, get};
 pub use receiver::{Received, Receiver, Reply};
 pub use rules::{Manifest, NAMESPACE, Rules, alert, config_map, grant, provider, secret};
+pub use slow_link::SlowLink;
 pub use wait::{PATIENCE, eventually, eventually_within};
 
 use std::path::{Path, PathBuf};

@@ -15,6 +15,7 @@ use crate::log::{Log, LogEvent};
 use crate::memory_limit::MemoryLimit;
 use crate::nats::{NatsServer, signal};
 use crate::port::free_port;
+use crate::slow_link::SlowLink;
 use crate::wait::eventually;
 
 /// A subcommand with its arguments and environment.
@@ -22,6 +23,7 @@ use crate::wait::eventually;
 pub struct Role {
     subcommand: &'static str,
     shares_server: bool,
+    link: Option<String>,
     kubeconfig: Option<PathBuf>,
     extra: Vec<String>,
     environment: Vec<(String, String)>,
@@ -67,6 +69,7 @@ impl Role {
         Self {
             subcommand,
             shares_server: true,
+            link: None,
             kubeconfig: None,
             extra: Vec::new(),
             environment: Vec::new(),
@@ -84,6 +87,12 @@ impl Role {
     /// Runs where a limited disk is mounted.
     pub fn on(mut self, disk: &LimitedDisk) -> Self {
         self.launcher = disk.launcher();
+        self
+    }
+
+    /// Connects to the rig's nats-server over a link.
+    pub fn over(mut self, link: &SlowLink) -> Self {
+        self.link = Some(link.url().to_owned());
         self
     }
 
@@ -115,7 +124,7 @@ impl Role {
         let mut push = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
         push("--admin", format!("127.0.0.1:{admin}"));
         if self.shares_server {
-            push("--nats", nats.to_owned());
+            push("--nats", self.link.as_deref().unwrap_or(nats).to_owned());
         } else {
             push("--data", folder.join("data").display().to_string());
         }

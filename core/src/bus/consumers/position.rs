@@ -194,6 +194,8 @@ mod tests {
                 stream_seq: delivered,
                 consumer_seq: deliveries,
             },
+            num_pending: 0,
+            num_ack_pending: 0,
             ack_floor: Sequences {
                 stream_seq: floor,
                 consumer_seq: 0,

@@ -17,6 +17,10 @@ pub struct ConsumerState {
     pub delivered: Sequences,
     /// All messages up to this one are acknowledged.
     pub ack_floor: Sequences,
+    /// The number of messages that were not delivered yet.
+    pub num_pending: u64,
+    /// The number of messages that were delivered and are not acknowledged.
+    pub num_ack_pending: u64,
 }
 
 /// A message by its sequence in the stream, and by the number of deliveries until then.

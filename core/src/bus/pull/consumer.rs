@@ -48,11 +48,16 @@ impl Puller {
         self.consumer.durable_name.as_deref().unwrap_or_default()
     }
 
-    /// Returns the consumer on the server. It is created if it is missing, restored if another
-    /// client changed it, and recreated if the server lost its state.
+    /// Returns the consumer on the server. If [`Puller::restores`], it is created if it is missing,
+    /// restored if another client changed it, and recreated if the server lost its state.
     pub(super) async fn consumer(&self) -> Result<PullConsumer, PullError> {
         let stream = self.bus.jetstream().get_stream_no_info(self.stream).await;
         let stream = stream.map_err(|error| error.to_string())?;
+        if !self.restores {
+            let consumer = self.existing(&stream).await?;
+            self.check_usable(consumer.cached_info())?;
+            return Ok(consumer);
+        }
         let exists = self.bus.consumer_state(self.stream, self.name()).await?;
         if exists.is_none() {
             self.create(&stream).await?;
