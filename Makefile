@@ -100,6 +100,7 @@ SOAK_MINUTES ?= 30
 soak: nats-server ## Run long tests: random faults (SOAK_MINUTES=30), rate limits, memory
 	@SOAK_MINUTES=$(SOAK_MINUTES) $(TEST) --test faults soak -- --nocapture
 	@$(TEST) --test pipeline -- --ignored
+	@MAKE=$(MAKE) tools/steps.sh bench-fleet
 
 # The attacks of tenants, senders and services, each alone.
 PIPELINE_ATTACKS = hostile_rules:: memory:: expressions:: isolation:: mentions:: poison:: \
@@ -112,6 +113,10 @@ attack: nats-server ## Run all attacks, also long ones; fuzz each target for a m
 	@$(TEST) --test tools -- foreign_text:: forged_events:: fleet::forbidden
 	@$(TEST) --test faults -- dead_holders:: full_disk:: consumer_state:: lost_deliveries::
 	@MAKE=$(MAKE) FUZZ_SECONDS=$${FUZZ_SECONDS:-60} tools/steps.sh test-fuzz
+
+.PHONY: bench-fleet
+bench-fleet: nats-server ## Measure one hub with many members (BENCH_MEMBERS=10:5,50:5,200:5,1000:1)
+	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server $(CARGO) bench --locked --bench fleet
 
 .PHONY: bench
 bench: nats-server ## Measure throughput, latency, memory, calls to a forge, permits

@@ -147,6 +147,12 @@ impl Rig {
         self.nats.as_mut().expect("the rig has one nats-server")
     }
 
+    /// The process id of the nats-server. Panics on a cluster.
+    pub fn nats_id(&self) -> u32 {
+        let nats = self.nats.as_ref().expect("the rig has one nats-server");
+        nats.id()
+    }
+
     /// The URL of the nats-server, or of all servers of the cluster, separated by commas.
     pub fn url(&self) -> &str {
         &self.url

@@ -86,6 +86,11 @@ impl NatsServer {
         &self.url
     }
 
+    /// The process id.
+    pub(crate) fn id(&self) -> u32 {
+        self.child.id().expect("the server runs")
+    }
+
     /// Whether the test has neither killed nor frozen the server.
     pub(crate) fn responds(&self) -> bool {
         self.responds.load(Ordering::Relaxed)
