@@ -29,7 +29,7 @@ pub struct RouterArguments {
     rules: RulesFlags,
     #[command(flatten)]
     router: RouterFlags,
-    /// Name of the own cluster, for --local-cluster-only [default: default]
+    /// Name of the cluster that this router runs in, for --local-cluster-only [default: default]
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
 }

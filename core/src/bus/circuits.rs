@@ -17,6 +17,8 @@ use crate::wire::Circuit;
 
 /// The pause before a failed watch starts again.
 const WATCH_PAUSE: Duration = Duration::from_secs(1);
+/// The most bytes of a circuit that is read together with others.
+const LARGEST: usize = 64 << 10;
 /// How often a watch checks that its bucket was not recreated.
 const CHECK_EVERY: Duration = Duration::from_secs(5);
 
@@ -51,15 +53,12 @@ impl Circuits {
     /// # Errors
     /// The bus is unavailable.
     pub async fn all(&self) -> Result<Vec<StoredCircuit>, BusError> {
-        let mut all = Vec::new();
-        for key in self.records.keys().await? {
-            if key.starts_with(PREFIX)
-                && let (Some(circuit), revision) = self.records.load(&key).await?
-            {
-                all.push(StoredCircuit { circuit, revision });
-            }
-        }
-        Ok(all)
+        let circuits = self.records.all(&format!("{PREFIX}>"), LARGEST).await?;
+        let stored = circuits.into_iter().map(|record| StoredCircuit {
+            circuit: record.value,
+            revision: Some(record.revision),
+        });
+        Ok(stored.collect())
     }
 
     /// Reads the circuit of a destination.

@@ -1,6 +1,7 @@
 //! Logs in with a credentials file, which is read again for each connection. So new credentials in
 //! the same file take effect without a restart.
 
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 
 use async_nats::{Auth, AuthError, ConnectOptions};
@@ -9,6 +10,9 @@ use nkeys::KeyPair;
 
 use crate::model::access::{Access, section};
 use crate::model::id;
+
+/// The most bytes of a credentials file.
+const LARGEST: u64 = 1 << 20;
 
 /// Options that log in with the file.
 pub(super) fn options(file: &Path) -> ConnectOptions {
@@ -25,8 +29,14 @@ pub(super) fn options(file: &Path) -> ConnectOptions {
 /// It does not. The error names the file, and nothing that it contains.
 pub(super) fn read(file: &Path) -> Result<String, String> {
     let invalid = |why: String| format!("nats.credentials: {} {why}", file.display());
-    let text = std::fs::read_to_string(file)
-        .map_err(|error| invalid(format!("cannot be read: {error}")))?;
+    let unreadable = |error: std::io::Error| invalid(format!("cannot be read: {error}"));
+    let mut text = String::new();
+    let opened = std::fs::File::open(file).map_err(unreadable)?;
+    let read = opened.take(LARGEST + 1).read_to_string(&mut text);
+    read.map_err(unreadable)?;
+    if text.len() as u64 > LARGEST {
+        return Err(invalid(format!("has more than {LARGEST} bytes")));
+    }
     let parts = [
         section(&text, "NATS USER JWT"),
         section(&text, "USER NKEY SEED"),

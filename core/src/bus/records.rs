@@ -53,6 +53,8 @@ pub(super) struct StoredRecord<T> {
     pub(super) value: T,
     /// By the server's clock.
     pub(super) stored_at: Timestamp,
+    /// The revision for [`Records::store`].
+    pub(super) revision: u64,
 }
 
 impl BucketVersion {
@@ -186,6 +188,7 @@ impl Records {
                     key: key.clone(),
                     value,
                     stored_at,
+                    revision: info.stream_sequence,
                 });
                 // A record that changes meanwhile comes twice.
                 found.insert(key, record);
@@ -237,8 +240,9 @@ impl Records {
     }
 
     /// Returns when the bucket was created. A deleted bucket is first recreated, empty. Its content
-    /// is computed again, or its loss costs one call. Only `extensions` cannot be computed again:
-    /// running routers write what they know, so that a restriction is lost if none runs.
+    /// is computed again, or its loss costs one call. Two buckets are different. Running routers
+    /// write what they know of `extensions`, so that a restriction is lost if none runs. Nobody
+    /// writes `clusters` again: processes that run keep what they know.
     pub(super) async fn created(&self) -> Result<Timestamp, BusError> {
         let name = &self.config.name;
         let found = self.bus.find_stream(name).await;

@@ -178,7 +178,7 @@ pub mod log {
              Its role is not ready. Without --url, check that a stream has the subjects \
              `cloudevents.>`.";
         BRIDGE_REJECTED, "bridge-rejected", "error",
-            "The URL of a bridge rejected an event several times (400, 413, 422), or the event is \
+            "The URL of a bridge rejected an event five times (400, 413, 422), or the event is \
              larger than the NATS server accepts. It is not sent again; EVENTS still has it at \
              `sequence`.";
         BRIDGE_MISSED, "bridge-missed", "error",
