@@ -55,6 +55,7 @@ mod acknowledge;
 pub mod circuits;
 pub mod clock;
 mod cloud_events;
+pub mod cluster_content;
 pub mod clusters;
 pub mod connect;
 pub mod consumers;
