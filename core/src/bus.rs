@@ -56,6 +56,7 @@ pub mod ahead;
 pub mod circuits;
 pub mod clock;
 mod cloud_events;
+pub mod cluster_content;
 pub mod clusters;
 pub mod connect;
 pub mod consumers;

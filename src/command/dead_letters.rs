@@ -1,6 +1,6 @@
 //! `tidings dead`: lists, shows, replays and drops dead letters.
 
-mod find;
+pub mod find;
 mod report;
 mod stored_event;
 
@@ -157,8 +157,8 @@ fn preview(selected: &[StoredDeadLetter], change: &str) -> anyhow::Result<()> {
 async fn select(arguments: &ChangeArguments) -> anyhow::Result<(Bus, Vec<StoredDeadLetter>)> {
     if arguments.filter.is_empty() && !arguments.all {
         bail!(
-            "no dead letter is selected: pass ids, --alert, --provider, --reason, --older-than, \
-             --newer-than, or --all"
+            "no dead letter is selected: pass ids, --alert, --provider, --cluster, --reason, \
+             --older-than, --newer-than, or --all"
         );
     }
     let bus = bus(&arguments.bus).await?;

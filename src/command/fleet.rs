@@ -10,14 +10,18 @@
 //! | `claims` | JWTs of operators, accounts and users |
 //! | `folder` | keys, credentials and configuration on the disk |
 //! | `server` | the configuration of nats-server, and accounts that are pushed to it |
-//! | `init`, `update`, `members`, `labels`, `set` | the subcommands |
+//! | `content` | what the hub holds of a cluster |
+//! | `init`, `update`, `members`, `labels`, `set`, `remove`, `rename` | the subcommands |
 
 mod claims;
+mod content;
 mod folder;
 mod init;
 mod labels;
 mod members;
 mod permissions;
+mod remove;
+mod rename;
 mod server;
 mod set;
 mod update;
@@ -56,8 +60,10 @@ enum Action {
     Rotate(members::NameArguments),
     /// Revoke the credentials of a cluster; its connections are closed
     Revoke(members::NameArguments),
-    /// Remove a cluster: revoke its credentials and delete its record
-    Remove(members::NameArguments),
+    /// Remove a cluster: print what the hub holds of it, and with --yes delete it
+    Remove(remove::RemoveArguments),
+    /// Rename a cluster in two steps: print what changes, and with --yes do it
+    Rename(rename::RenameArguments),
     /// Set (KEY=VALUE) and remove (KEY-) labels of a cluster
     Label(members::LabelArguments),
     /// Change the quota, the namespaces that see the events, or the dashboard of a cluster
@@ -101,7 +107,8 @@ pub async fn run(arguments: FleetArguments) -> anyhow::Result<()> {
         Action::List(arguments) => members::list(&arguments).await,
         Action::Rotate(arguments) => members::rotate(&arguments).await,
         Action::Revoke(arguments) => members::revoke(&arguments).await,
-        Action::Remove(arguments) => members::remove(&arguments).await,
+        Action::Remove(arguments) => remove::run(&arguments).await,
+        Action::Rename(arguments) => rename::run(&arguments).await,
         Action::Label(arguments) => members::label(&arguments).await,
         Action::Set(arguments) => set::run(&arguments).await,
         Action::Update(arguments) => update::run(&arguments).await,

@@ -5,18 +5,20 @@ mod client;
 mod forbidden;
 mod life;
 mod reference;
+mod removal;
+mod renaming;
 mod uses;
 
 use std::path::{Path, PathBuf};
 
 use async_nats::jetstream;
 use tidings_core::model::token::Token;
-use tidings_rig::{Process, Rig, Role};
+use tidings_rig::{Process, Rig, Role, eventually};
 
 use client::Intruder;
 
 use crate::TIDINGS;
-use crate::command::{Ended, text, tidings};
+use crate::command::{Ended, text, tidings, tidings_with};
 
 /// A hub without roles.
 struct Fleet {
@@ -52,6 +54,42 @@ impl Fleet {
         let (action, rest) = arguments.split_first().unwrap();
         let dir = text(&self.dir);
         tidings(&[&["fleet", action, "--dir", dir], rest].concat()).await
+    }
+
+    /// Runs `tidings fleet` with these arguments until it reaches a fail point, which kills it.
+    async fn run_until(&self, point: &str, arguments: &[&str]) {
+        let (action, rest) = arguments.split_first().unwrap();
+        let dir = text(&self.dir);
+        let arguments = [&["fleet", action, "--dir", dir], rest].concat();
+        let ended = tidings_with(&[("FAIL_POINT", point)], &arguments).await;
+        assert_eq!(ended.status, None, "{point} is reached: {ended:?}");
+    }
+
+    /// Runs another tool with the credentials of the tools.
+    async fn tool(&self, arguments: &[&str]) -> Ended {
+        let file = self.credentials("tools");
+        let variables = [("TIDINGS_NATS__CREDENTIALS", text(&file))];
+        let nats = ["--nats", self.rig.url()];
+        tidings_with(&variables, &[arguments, &nats[..]].concat()).await
+    }
+
+    /// The names of the clusters.
+    async fn names(&self) -> Vec<String> {
+        let listed = self.run(&["list", "--output", "json"]).await.json();
+        let names = listed
+            .iter()
+            .map(|it| it["name"].as_str().unwrap().to_owned());
+        names.collect()
+    }
+
+    /// Waits until this many deliveries are parked.
+    async fn parked(&self, count: usize) {
+        eventually(&format!("{count} deliveries are parked"), async || {
+            let listed = self.tool(&["deliveries", "list", "--output", "json"]).await;
+            let rows = listed.json().swap_remove(0);
+            (rows.as_array()?.len() == count).then_some(())
+        })
+        .await;
     }
 
     /// A client of the hub's streams, with the credentials of the tools.

@@ -43,6 +43,8 @@ pub struct Message<'a> {
     pub own_mentions: &'a OwnMentions,
     /// The result of the user's template and links.
     pub rendered: &'a RenderedMessage,
+    /// The names that the event's cluster had before it was renamed.
+    pub former_clusters: &'a [String],
 }
 
 impl<'a> Message<'a> {
@@ -136,6 +138,15 @@ impl<'a> Message<'a> {
             "" => short_key(self.object_path_in_fleet()),
             uid => uid.to_owned(),
         }
+    }
+
+    /// The keys that the object had when its cluster had another name, if they contain the name.
+    pub fn keys_of_former_clusters(&self) -> Vec<String> {
+        if !self.object.uid.is_empty() {
+            return Vec::new();
+        }
+        let former = self.former_clusters.iter();
+        former.map(|name| short_key(self.path_in(name))).collect()
     }
 
     /// The key that earlier releases used for the object, if it was another: without the cluster.

@@ -1,5 +1,6 @@
 //! Newest state wins: carries out the actions of [`machine`] on the bus and with the service.
 
+pub mod described;
 pub mod machine;
 pub mod record;
 #[cfg(test)]

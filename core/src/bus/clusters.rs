@@ -16,6 +16,18 @@ const LARGEST: usize = 256 << 10;
 /// The clusters by name.
 pub type Clusters = BTreeMap<String, Cluster>;
 
+/// The names that a cluster had before it was renamed.
+pub fn former_names<'a>(clusters: &'a Clusters, name: &str) -> &'a [String] {
+    let cluster = clusters.get(name);
+    cluster.map_or(&[], |cluster| cluster.former_names.as_slice())
+}
+
+/// Whether two names are those of one cluster, which was renamed.
+pub fn are_names_of_one_cluster(clusters: &Clusters, one: &str, other: &str) -> bool {
+    let has = |name: &str, former: &str| former_names(clusters, name).iter().any(|it| it == former);
+    has(one, other) || has(other, one)
+}
+
 /// Reads and changes the records of clusters.
 #[derive(Clone)]
 pub struct ClusterRecords {

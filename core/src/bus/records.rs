@@ -50,11 +50,37 @@ pub enum Found<T> {
 /// A record as it is stored.
 pub(super) struct StoredRecord<T> {
     pub(super) key: String,
+    pub(super) revision: u64,
     pub(super) value: T,
     /// By the server's clock.
     pub(super) stored_at: Timestamp,
     /// The revision for [`Records::store`].
     pub(super) revision: u64,
+}
+
+impl<T: Message + Default> StoredRecord<T> {
+    /// `None` if the message deletes the key, is larger than `largest`, or holds no `T`.
+    fn read(
+        message: &async_nats::jetstream::Message,
+        key: String,
+        largest: usize,
+    ) -> Result<Option<Self>, BusError> {
+        let info = message.info().map_err(unavailable)?;
+        let time = info.published.unix_timestamp_nanos();
+        let stored_at = Timestamp::from_nanosecond(time).map_err(unavailable)?;
+        let headers = message.headers.as_ref();
+        let is_deleted = headers.is_some_and(|headers| headers.get(OPERATION).is_some());
+        if is_deleted || message.payload.len() > largest {
+            return Ok(None);
+        }
+        let record = |value| Self {
+            key,
+            revision: info.stream_sequence,
+            value,
+            stored_at,
+        };
+        Ok(T::decode(message.payload.clone()).ok().map(record))
+    }
 }
 
 impl BucketVersion {
@@ -156,6 +182,28 @@ impl Records {
         keys: &str,
         largest: usize,
     ) -> Result<Vec<StoredRecord<T>>, BusError> {
+        let mut found = HashMap::new();
+        let see = |key, record| {
+            // A record that changes meanwhile comes twice.
+            found.insert(key, record);
+            found.len() < MOST_RECORDS
+        };
+        self.each(keys, largest, see).await?;
+        Ok(found.into_values().flatten().collect())
+    }
+
+    /// Calls `see` with the key and the record of all keys that fit a filter, until it returns
+    /// `false`. The record is `None` if it is deleted, cannot be decoded, or is larger than
+    /// `largest` bytes. A record that changes meanwhile comes twice.
+    ///
+    /// # Errors
+    /// The bus is unavailable.
+    pub(super) async fn each<T: Message + Default>(
+        &self,
+        keys: &str,
+        largest: usize,
+        mut see: impl FnMut(String, Option<StoredRecord<T>>) -> bool,
+    ) -> Result<(), BusError> {
         let config = OrderedConfig {
             filter_subject: format!("{}{keys}", self.bucket.prefix),
             ..OrderedConfig::default()
@@ -164,7 +212,6 @@ impl Records {
         let consumer = consumer.map_err(unavailable)?;
         let info = consumer.cached_info();
         let (name, pending) = (info.name.clone(), info.num_pending);
-        let mut found = HashMap::new();
         if pending > 0 {
             let mut messages = consumer.messages().await.map_err(unavailable)?;
             loop {
@@ -176,30 +223,35 @@ impl Records {
                 })?;
                 let message = message.map_err(unavailable)?;
                 let info = message.info().map_err(unavailable)?;
-                let (is_last, time) = (info.pending == 0, info.published.unix_timestamp_nanos());
-                let stored_at = Timestamp::from_nanosecond(time).map_err(unavailable)?;
-                let headers = message.headers.as_ref();
-                let is_deleted = headers.is_some_and(|headers| headers.get(OPERATION).is_some());
-                let is_left_out = is_deleted || message.payload.len() > largest;
-                let value = (!is_left_out).then(|| T::decode(message.payload.clone()).ok());
+                let is_last = info.pending == 0;
                 let key = message.subject.strip_prefix(&self.bucket.prefix);
                 let key = key.unwrap_or(&message.subject).to_owned();
-                let record = value.flatten().map(|value| StoredRecord {
-                    key: key.clone(),
-                    value,
-                    stored_at,
-                    revision: info.stream_sequence,
-                });
-                // A record that changes meanwhile comes twice.
-                found.insert(key, record);
-                if is_last || found.len() == MOST_RECORDS {
+                let record = StoredRecord::read(&message, key.clone(), largest)?;
+                if !see(key, record) || is_last {
                     break;
                 }
             }
         }
         // Otherwise the server deletes it half a minute later.
         let _ = self.bucket.stream.delete_consumer(&name).await;
-        Ok(found.into_values().flatten().collect())
+        Ok(())
+    }
+
+    /// Deletes the record of a key if it is still at `revision`. Returns whether it was.
+    ///
+    /// # Errors
+    /// The record may still be there.
+    pub(super) async fn remove_at(&self, key: &str, revision: u64) -> Result<bool, BusError> {
+        let removed = self.bucket.purge_expect_revision(key, Some(revision)).await;
+        match removed {
+            Ok(()) => Ok(true),
+            // The error does not say whether the revision changed.
+            Err(error) => match self.bucket.entry(key).await {
+                Ok(Some(entry)) if entry.revision == revision => Err(unavailable(error)),
+                Ok(_) => Ok(false),
+                Err(_) => Err(unavailable(error)),
+            },
+        }
     }
 
     /// Deletes the record of a key.

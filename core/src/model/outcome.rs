@@ -41,6 +41,8 @@ terms! {
         Exhausted = "exhausted",
             "The retries reached the provider's maximum age. The detail has the last failure.";
         EventGone = "event-gone", "The event of the delivery is no longer stored.";
+        Discarded = "discarded",
+            "An operator removed the delivery's cluster with `tidings fleet remove --discard`.";
     }
 }
 

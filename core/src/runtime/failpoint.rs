@@ -63,6 +63,17 @@ pub const CLUSTER_POINTS: &[&str] = &[
 /// The fail points of a bridge.
 pub const BRIDGE_POINTS: &[&str] = &["bridge:sending", "bridge:sent", "bridge:acknowledged"];
 
+/// The fail points of `tidings fleet remove` and `tidings fleet rename`.
+pub const FLEET_POINTS: &[&str] = &[
+    "fleet:revoked",
+    "fleet:discarding",
+    "fleet:dead-letter-stored",
+    "fleet:discarded",
+    "fleet:states-deleted",
+    "fleet:record-deleted",
+    "fleet:issued",
+];
+
 /// Kills the process or panics, if `FAIL_POINT` names this point.
 #[inline]
 pub fn reach(name: &str) {
@@ -96,6 +107,7 @@ mod armed {
             super::BUS_POINTS,
             super::CLUSTER_POINTS,
             super::BRIDGE_POINTS,
+            super::FLEET_POINTS,
         ]
         .iter()
         .any(|points| points.contains(&name));

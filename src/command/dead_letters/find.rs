@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use tidings_core::bus::Bus;
 use tidings_core::bus::names::{RuleKind, RuleName};
 use tidings_core::bus::streams;
+use tidings_core::model::excerpt::carried_event;
 use tidings_core::model::time::from_proto;
 use tidings_core::{DeadLetter, Delivery, Message as _, Reason};
 
@@ -28,6 +29,9 @@ pub struct Filter {
     /// Select dead letters of this Provider
     #[arg(long, value_name = "NAMESPACE/NAME")]
     pub provider: Option<String>,
+    /// Select dead letters of events of this cluster
+    #[arg(long, value_name = "NAME")]
+    pub cluster: Option<String>,
     /// Select dead letters with this reason, such as unauthorized
     #[arg(long)]
     pub reason: Option<String>,
@@ -62,6 +66,7 @@ struct Criteria {
     ids: Vec<String>,
     alert: Option<RuleName>,
     provider: Option<RuleName>,
+    cluster: Option<String>,
     reason: Option<String>,
     died_before: Option<Timestamp>,
     died_after: Option<Timestamp>,
@@ -176,6 +181,7 @@ impl Filter {
         self.ids.is_empty()
             && self.alert.is_none()
             && self.provider.is_none()
+            && self.cluster.is_none()
             && self.reason.is_none()
             && self.older_than.is_none()
             && self.newer_than.is_none()
@@ -204,6 +210,7 @@ impl Filter {
             ids: self.ids.clone(),
             alert: alert.transpose()?,
             provider: provider.transpose()?,
+            cluster: self.cluster.clone(),
             reason: self.reason.clone(),
             died_before: time("--older-than", &self.older_than)?,
             died_after: time("--newer-than", &self.newer_than)?,
@@ -230,6 +237,11 @@ impl Criteria {
         let delivery = dead_letter.delivery.clone().unwrap_or_default();
         let alert = delivery.alert.unwrap_or_default();
         let provider = delivery.provider.unwrap_or_default();
+        let has_cluster = self.cluster.as_ref().is_none_or(|cluster| {
+            let delivery = dead_letter.delivery.as_ref();
+            let event = delivery.and_then(carried_event);
+            event.is_some_and(|event| event.cluster == *cluster)
+        });
         let died = from_proto(dead_letter.died_at).unwrap_or(Timestamp::UNIX_EPOCH);
         let has_id = self.ids.is_empty()
             || self
@@ -250,6 +262,7 @@ impl Criteria {
         has_id
             && has_alert
             && has_provider
+            && has_cluster
             && has_reason
             && self.died_before.is_none_or(|time| died <= time)
             && self.died_after.is_none_or(|time| died >= time)

@@ -131,7 +131,7 @@ fn described(arguments: &AddArguments) -> anyhow::Result<Cluster> {
 }
 
 /// Checks a new name: the credentials of the hub's own users must not be replaced.
-fn check_member_name(name: &str) -> anyhow::Result<()> {
+pub fn check_member_name(name: &str) -> anyhow::Result<()> {
     labels::check_name(name)?;
     let is_of_hub = User::HUB.iter().any(|(user, _)| *user == name) || name == SYSTEM;
     ensure!(
@@ -203,6 +203,7 @@ fn json_line(cluster: &Cluster) -> String {
         "eventsPerSecond": cluster.events_per_second,
         "bytesPerSecond": cluster.bytes_per_second,
         "dashboard": cluster.dashboard,
+        "formerNames": cluster.former_names,
     })
     .to_string()
 }
@@ -238,20 +239,6 @@ pub async fn revoke(arguments: &NameArguments) -> anyhow::Result<()> {
     })
     .await?;
     print_line(&format!("credentials of cluster {name} revoked"))?;
-    Ok(())
-}
-
-/// Revokes the credentials of a cluster, and forgets it.
-///
-/// # Errors
-/// The cluster does not exist, or the server or folder cannot be used.
-pub async fn remove(arguments: &NameArguments) -> anyhow::Result<()> {
-    let (fleet, records) = existing(arguments).await?;
-    let name = &arguments.name;
-    fleet.revoke(name).await?;
-    records.remove(name).await?;
-    fleet.folder.remove(&member_credentials(name))?;
-    print_line(&format!("cluster {name} removed"))?;
     Ok(())
 }
 
@@ -298,14 +285,14 @@ pub async fn change(
 }
 
 /// New credentials.
-struct Issued {
-    public_key: String,
+pub struct Issued {
+    pub public_key: String,
 }
 
 impl Fleet {
     /// Issues credentials for a member, revokes all earlier ones, also those of a run that failed,
     /// and pushes the account to the server. The new credentials replace the former file last.
-    async fn issue(&self, name: &str) -> anyhow::Result<Issued> {
+    pub(super) async fn issue(&self, name: &str) -> anyhow::Result<Issued> {
         let account = self.folder.key(&member_key(name), KeyPairType::Account)?;
         let now = jiff::Timestamp::now().as_second();
         let mut revocations = self.revocations(name)?;
@@ -323,7 +310,7 @@ impl Fleet {
     }
 
     /// Revokes all users of a member's account.
-    async fn revoke(&self, name: &str) -> anyhow::Result<()> {
+    pub(super) async fn revoke(&self, name: &str) -> anyhow::Result<()> {
         let account = self.folder.existing_key(&member_key(name))?;
         let now = jiff::Timestamp::now().as_second();
         let mut revocations = self.revocations(name)?;

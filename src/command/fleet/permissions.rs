@@ -309,6 +309,7 @@ fn tools() -> Vec<Grant> {
                 format!("{API}.STREAM.UPDATE.*"),
                 format!("{API}.STREAM.MSG.GET.*"),
                 format!("{API}.STREAM.MSG.DELETE.{DEAD}"),
+                format!("{API}.STREAM.MSG.DELETE.{DELIVERIES}"),
                 format!("{API}.DIRECT.GET.>"),
                 format!("{API}.CONSUMER.>"),
                 "$JS.FC.>".to_owned(),
@@ -318,6 +319,10 @@ fn tools() -> Vec<Grant> {
         grant(
             "replay and wake deliveries",
             [subject::ALL_DELIVERIES, subject::ALL_PARKED].map(str::to_owned),
+        ),
+        grant(
+            "store how discarded deliveries ended",
+            [subject::ALL_OUTCOMES, subject::ALL_DEAD].map(str::to_owned),
         ),
         Grant {
             purpose: "change records: clusters, circuits, positions",

@@ -101,6 +101,7 @@ impl Prepared {
             channel,
             own_mentions: &texts.own,
             rendered: RenderedMessage::STANDARD,
+            former_clusters: &[],
         }
     }
 }

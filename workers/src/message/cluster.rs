@@ -72,9 +72,14 @@ impl<'a> Message<'a> {
     /// The object's path for ids at services: [`Message::object_path`], with the cluster before it
     /// unless it is `default`.
     pub fn object_path_in_fleet(&self) -> String {
-        match self.cluster() {
-            None => self.object_path(),
-            Some(cluster) => cut_id(
+        self.path_in(&self.event.cluster)
+    }
+
+    /// The same in a cluster of this name.
+    pub(super) fn path_in(&self, cluster: &str) -> String {
+        match cluster {
+            "" | ONLY => self.object_path(),
+            cluster => cut_id(
                 &format!("{cluster}/{}", self.object_path()),
                 super::LONGEST_TITLE,
             ),

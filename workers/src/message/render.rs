@@ -119,6 +119,11 @@ impl Renderer {
         Self { clusters, ..self }
     }
 
+    /// What the hub knows of clusters now.
+    pub fn clusters(&self) -> Arc<Clusters> {
+        self.clusters.current()
+    }
+
     /// Renders a message. `template` gives the source of the template, if there is one.
     ///
     /// # Guarantees

@@ -67,6 +67,7 @@ pub struct Sample {
     pub alert: AlertReference,
     pub channel: String,
     pub rendered: RenderedMessage,
+    pub former_clusters: Vec<String>,
 }
 
 impl Sample {
@@ -114,6 +115,7 @@ impl Sample {
             },
             channel: "general".into(),
             rendered: RenderedMessage::default(),
+            former_clusters: Vec::new(),
         }
     }
 
@@ -147,6 +149,7 @@ impl Sample {
             channel: &self.channel,
             own_mentions: OwnMentions::NONE,
             rendered: &self.rendered,
+            former_clusters: &self.former_clusters,
         }
     }
 }

@@ -177,6 +177,7 @@ impl Sample {
             channel,
             own_mentions: OwnMentions::NONE,
             rendered: RenderedMessage::STANDARD,
+            former_clusters: &[],
         }
     }
 }

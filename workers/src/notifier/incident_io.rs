@@ -80,6 +80,9 @@ struct State {
     /// Resolves the alert that a release without clusters in keys has opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     former: Option<Value>,
+    /// Resolve the alerts of the object under former names of its cluster.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    renamed: Vec<Value>,
     body: Value,
 }
 
@@ -118,15 +121,18 @@ impl KeepState for IncidentIo {
             digest(&[self.url.as_str()])
         );
         let body = alert(message, state);
-        let former = message.former_object_key();
-        let former = former.filter(|_| state == ObjectState::Success).map(|key| {
-            let mut former = body.clone();
-            former["deduplication_key"] = key.into();
-            former
-        });
+        let is_success = state == ObjectState::Success;
+        let with_key = |key: String| {
+            let mut other = body.clone();
+            other["deduplication_key"] = key.into();
+            other
+        };
+        let former = message.former_object_key().filter(|_| is_success);
+        let renamed = message.keys_of_former_clusters().into_iter();
         let state = State {
             at: message.rfc3339(),
-            former,
+            former: former.map(with_key),
+            renamed: renamed.filter(|_| is_success).map(with_key).collect(),
             body,
         };
         Ok(Some(DesiredState::new(key, &state)))
@@ -143,6 +149,10 @@ impl KeepState for IncidentIo {
             let request = Request::post_json(self.url.clone(), &former).bearer(&self.token);
             classify(&self.http.send(request).await?)?;
             handle = Some(FORMER_KEY_RESOLVED.to_owned());
+        }
+        for alert in &state.renamed {
+            let request = Request::post_json(self.url.clone(), alert).bearer(&self.token);
+            classify(&self.http.send(request).await?)?;
         }
         let request = Request::post_json(self.url.clone(), &state.body).bearer(&self.token);
         let status = Some(classify(&self.http.send(request).await?)?);

@@ -208,9 +208,12 @@ fn steps(message: &Message<'_>, state: ObjectState) -> Vec<Step> {
             is_for_former_key: false,
         }];
     }
-    // An incident that a release without clusters in keys has opened is resolved, too.
+    // An incident that a release without clusters in keys has opened is resolved, too. So is one
+    // under a former name of the cluster, each time, because a retry may still open one there.
     let former = message.former_object_key().map(|key| (key, true));
-    let keys = former.into_iter().chain([(dedup_key, false)]);
+    let renamed = message.keys_of_former_clusters().into_iter();
+    let keys = former.into_iter().chain(renamed.map(|key| (key, false)));
+    let keys = keys.chain([(dedup_key, false)]);
     let mut steps: Vec<Step> = keys
         .map(|(key, is_for_former_key)| Step {
             path: ALERT_PATH.into(),
@@ -363,6 +366,34 @@ mod tests {
         notifier.write(&desired, None).await.unwrap();
         let expected = json!({"routing_key": "new", "dedup_key": "d"});
         assert_eq!(sample::body(&http.recorded()[0]), expected);
+    }
+
+    #[tokio::test]
+    async fn a_success_resolves_the_incidents_of_former_names_of_the_cluster() {
+        let mut event = Sample::info();
+        event.event.severity = "trace".into();
+        event.event.cluster = "prod-1".into();
+        event.former_clusters = vec!["old".into()];
+        let keys = async |event: &Sample| -> Vec<String> {
+            let requests = sample::requests(&TYPE, &provider(), event).await;
+            let keys = requests
+                .iter()
+                .map(|it| sample::body(it)["dedup_key"].clone());
+            keys.map(|key| key.as_str().unwrap().to_owned()).collect()
+        };
+        assert_eq!(
+            keys(&event).await.len(),
+            1,
+            "a uid is the same under each name"
+        );
+        event.event.involved_object.as_mut().unwrap().uid.clear();
+        let path = "Kustomization/apps/webapp";
+        let expected = [
+            path.to_owned(),
+            format!("old/{path}"),
+            format!("prod-1/{path}"),
+        ];
+        assert_eq!(keys(&event).await, expected);
     }
 
     #[tokio::test]

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use jiff::Timestamp;
 use tidings_core::bus::BusError;
+use tidings_core::bus::clusters::{are_names_of_one_cluster, former_names};
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::failpoint;
 use tidings_core::runtime::metrics::labels::NotAttempted;
@@ -190,8 +191,10 @@ impl Worker {
             Ok(revealed) => revealed,
             Err(failure) => return self.channel_not_found(delivery, prepared, failure),
         };
+        let clusters = self.renderer.clusters();
         let standard = Message {
             channel: revealed.as_deref().unwrap_or(planned.channel),
+            former_clusters: former_names(&clusters, &event.cluster),
             ..planned
         };
         let template = || self.providers.template(delivery);
@@ -225,6 +228,8 @@ impl Worker {
         } = self
             .call_service(prepared, &message, wanted, delivery, &mut caller)
             .await;
+        let is_other = |other: &String| !are_names_of_one_cluster(&clusters, other, &event.cluster);
+        let other_cluster = other_cluster.filter(is_other);
         let conflict = other_cluster.and_then(|other| conflict(&prepared.provider, &other, event));
         let planned_at = caller.planned_at();
         caller.end().await;

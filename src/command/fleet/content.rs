@@ -1,0 +1,206 @@
+//! What the bus holds of a cluster, and what `tidings fleet remove` and `rename` do to it.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::{Value, json};
+use tidings_core::bus::Bus;
+use tidings_core::bus::cluster_content::{ClusterEvents, StateRecord, WaitingDelivery};
+use tidings_core::model::time::to_proto;
+use tidings_core::runtime::failpoint::reach;
+use tidings_core::wire::{Heartbeat, Outcome as PublishedOutcome, Record};
+use tidings_core::{Attempt, DeadLetter, Delivery, Outcome, Reason};
+use tidings_workers::newest_wins::described::{DescribedState, described};
+
+use crate::command::dead_letters::find;
+
+/// The most ids of each kind that are listed.
+const MOST_LISTED: usize = 1_000;
+/// A delivery that a worker parks meanwhile is found in a further pass.
+const MOST_PASSES: usize = 10;
+
+/// What the bus holds of a cluster.
+pub struct Content {
+    pub events: ClusterEvents,
+    pub deliveries: Vec<WaitingDelivery>,
+    pub dead_letters: Vec<find::StoredDeadLetter>,
+    pub states: Vec<StateRecord>,
+    pub ids: Ids,
+    pub heartbeats: Vec<Heartbeat>,
+}
+
+/// The ids at services that the cluster's states have.
+#[derive(Default)]
+pub struct Ids {
+    /// Commit statuses.
+    pub statuses: BTreeSet<String>,
+    /// Incidents that are open.
+    pub open_incidents: BTreeSet<String>,
+    /// The marks of comments.
+    pub comments: BTreeSet<String>,
+}
+
+impl Content {
+    /// Reads everything.
+    ///
+    /// # Errors
+    /// The bus is unavailable, or a stream or bucket does not exist.
+    pub async fn of(bus: &Bus, cluster: &str) -> anyhow::Result<Self> {
+        let mut ids = Ids::default();
+        let states = bus.states_of(cluster, |record| ids.add(record)).await;
+        let filter = find::Filter {
+            cluster: Some(cluster.to_owned()),
+            ..find::Filter::default()
+        };
+        let reported = bus.heartbeats().await;
+        let reported = reported.context("cannot read the bucket heartbeats")?;
+        let of_cluster = |report: &Heartbeat| report.cluster == cluster;
+        Ok(Self {
+            events: bus
+                .events_of(cluster)
+                .await
+                .context("cannot read the stream EVENTS")?,
+            deliveries: bus
+                .deliveries_of(cluster)
+                .await
+                .context("cannot read the stream DELIVERIES")?,
+            dead_letters: find::find(bus, &filter).await?.dead_letters,
+            states: states.context("cannot read the bucket latest")?,
+            ids,
+            heartbeats: reported.into_iter().filter(of_cluster).collect(),
+        })
+    }
+
+    /// The number of parked deliveries.
+    pub fn parked(&self) -> usize {
+        let parked = |waiting: &&WaitingDelivery| waiting.is_parked;
+        self.deliveries.iter().filter(parked).count()
+    }
+
+    /// The number of deliveries that wait for a worker or are with one.
+    pub fn ready(&self) -> usize {
+        self.deliveries.len() - self.parked()
+    }
+
+    /// The numbers, for programs.
+    pub fn json(&self) -> Value {
+        json!({
+            "events": self.events.stored,
+            "unroutedEvents": self.events.unrouted,
+            "readyDeliveries": self.ready(),
+            "parkedDeliveries": self.parked(),
+            "deadLetters": self.dead_letters.len(),
+            "states": self.states.len(),
+            "openIncidents": self.ids.open_incidents,
+            "heartbeats": self.heartbeats.len(),
+        })
+    }
+
+    /// Deletes the heartbeats.
+    ///
+    /// # Errors
+    /// Some may still be there.
+    pub async fn delete_heartbeats(&self, bus: &Bus) -> anyhow::Result<()> {
+        for heartbeat in &self.heartbeats {
+            bus.remove_heartbeat(heartbeat).await?;
+        }
+        Ok(())
+    }
+}
+
+impl Ids {
+    fn add(&mut self, record: &Record) {
+        let state = record.desired.as_ref().map(|desired| &desired.state);
+        let (ids, id) = match state.and_then(|state| described(state)) {
+            Some(DescribedState::Incident { key, is_open: true }) => {
+                (&mut self.open_incidents, key)
+            }
+            Some(DescribedState::CommitStatus { id }) => (&mut self.statuses, id),
+            Some(DescribedState::Comment { mark }) => (&mut self.comments, mark),
+            Some(DescribedState::Incident { is_open: false, .. }) | None => return,
+        };
+        if ids.len() < MOST_LISTED {
+            ids.insert(id);
+        }
+    }
+}
+
+/// Stores all deliveries of a cluster as dead letters, and deletes them. Returns how many.
+///
+/// # Guarantees
+/// A dead letter is stored before its delivery is deleted. A run that was interrupted can be
+/// repeated: a delivery has one dead letter.
+///
+/// # Errors
+/// The bus is unavailable, or workers park deliveries again and again.
+pub async fn discard(bus: &Bus, cluster: &str, content: &Content) -> anyhow::Result<usize> {
+    let letters = content.dead_letters.iter();
+    let mut dead: BTreeSet<(String, u32)> = letters.map(|it| key(&it.delivery())).collect();
+    let mut discarded = 0;
+    let mut waiting = content.deliveries.clone();
+    for _ in 0..MOST_PASSES {
+        for delivery in &waiting {
+            discarded +=
+                usize::from(discard_one(bus, cluster, delivery.sequence, &mut dead).await?);
+        }
+        // What was published just now is flushed with the next request.
+        waiting = bus.deliveries_of(cluster).await?;
+        if waiting.is_empty() {
+            return Ok(discarded);
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    anyhow::bail!("workers still attempt deliveries of cluster {cluster}; run the command again")
+}
+
+fn key(delivery: &Delivery) -> (String, u32) {
+    (delivery.id.clone(), delivery.generation)
+}
+
+async fn discard_one(
+    bus: &Bus,
+    cluster: &str,
+    sequence: u64,
+    dead: &mut BTreeSet<(String, u32)>,
+) -> anyhow::Result<bool> {
+    let Some(delivery) = bus.waiting_delivery(sequence).await? else {
+        return Ok(false);
+    };
+    reach("fleet:discarding");
+    if dead.insert(key(&delivery)) {
+        let detail = format!("cluster {cluster} was removed with --discard");
+        let letter = DeadLetter {
+            delivery: Some(delivery.clone()),
+            reason: Reason::Discarded.as_str().to_owned(),
+            detail,
+            died_at: Some(to_proto(jiff::Timestamp::now())),
+        };
+        bus.store_dead_letter(&letter).await?;
+    }
+    reach("fleet:dead-letter-stored");
+    // Before the message is deleted, so that it does not count as lost.
+    bus.publish_outcome(&outcome(delivery, cluster)).await;
+    bus.client().flush().await?;
+    bus.delete_delivery(sequence).await?;
+    reach("fleet:discarded");
+    Ok(true)
+}
+
+fn outcome(delivery: Delivery, cluster: &str) -> PublishedOutcome {
+    PublishedOutcome {
+        cluster: cluster.to_owned(),
+        attempt: Some(Attempt {
+            number: delivery.attempt + 1,
+            outcome: Outcome::Dead.as_str().to_owned(),
+            reason: Reason::Discarded.as_str().to_owned(),
+            detail: format!("cluster {cluster} was removed with --discard"),
+            ..Attempt::default()
+        }),
+        delivery_id: delivery.id,
+        event_id: delivery.event_id,
+        alert: delivery.alert,
+        planned_at: delivery.planned_at.filter(|_| delivery.generation == 0),
+        provider: delivery.provider,
+    }
+}
