@@ -67,7 +67,12 @@ relative() {
 cat >"$folder/all/kustomization.yaml" <<END
 namespace: tidings
 resources: [$(relative overlays/standard)]
-components: [$(relative components/nats-tls), $(relative components/monitoring)]
+components:
+  - $(relative components/nats-tls)
+  - $(relative components/monitoring)
+  - $(relative components/endpoint-tls)
+  - $(relative components/endpoint-tokens)
+  - $(relative components/token-review)
 END
 compare() {
     local kustomization=$1
@@ -79,7 +84,9 @@ compare() {
 compare deploy/overlays/single
 compare deploy/overlays/standard --set mode=standard
 compare "$folder/all" --set mode=standard,nats.tlsSecret=tidings-nats-tls \
-    --set monitoring.podMonitor.enabled=true,monitoring.prometheusRule.enabled=true
+    --set monitoring.podMonitor.enabled=true,monitoring.prometheusRule.enabled=true \
+    --set endpoint.tlsSecret=tidings-tls,endpoint.tokensSecret=tidings-tokens \
+    --set endpoint.tokenReview.enabled=true
 
 echo "alerting rules, runbooks and dashboard"
 "$promtool" check rules deploy/monitoring/alerts.yaml >"$folder/promtool" ||

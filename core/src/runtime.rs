@@ -13,5 +13,6 @@ pub mod kubernetes;
 pub mod log_pace;
 pub mod memory;
 pub mod metrics;
+pub mod reload;
 pub mod scaling;
 pub mod telemetry;

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::body::Bytes;
 use axum::extract::Request;
+use axum::http::header::EXPECT;
 use futures::StreamExt;
 use tidings_core::runtime::http_server::connections::Progress;
 use tokio::time::{Instant, timeout_at};
@@ -138,6 +139,14 @@ impl From<Full> for BodyError {
 fn time_limit(received: usize) -> Duration {
     let seconds = u64::try_from(received / SLOWEST).unwrap_or(u64::MAX);
     BODY_TIMEOUT.min(FIRST_TIMEOUT + Duration::from_secs(seconds))
+}
+
+/// Reads the body of a refused request without keeping it, unless its sender waits for the answer
+/// before it sends one.
+pub(crate) async fn discard_unread(request: Request) {
+    if !request.headers().contains_key(EXPECT) {
+        discard(request.into_body().into_data_stream(), 0).await;
+    }
 }
 
 /// Reads the rest of a refused body without keeping it.

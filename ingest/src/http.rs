@@ -2,7 +2,8 @@
 //!
 //! Flux controllers post inside their reconcile loop with a timeout of 5 s. They retry after 5xx,
 //! honoring `Retry-After` on 503, and never after 400, 413 or 429. So 429 must mean that the event
-//! is stored already. 503 means that it is not stored, or that the bus did not confirm it.
+//! is stored already. 503 means that it is not stored, or that the bus did not confirm it. A sender
+//! without a valid token, where one is required, is refused before its body is read.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,9 +15,11 @@ use axum::http::{Method, Response, Uri};
 use axum::routing::any;
 use tidings_core::Event;
 use tidings_core::runtime::codes::log as codes;
+use tidings_core::runtime::http_server::Peer;
 use tidings_core::runtime::metrics::labels::RequestOutcome;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
+use crate::authentication::{Authentication, KubernetesReviewer};
 use crate::body;
 use crate::body_budget::BodyBudget;
 use crate::kubernetes::Objects;
@@ -40,6 +43,8 @@ pub const SMALLEST_MEMORY_FOR_EVENTS: usize = (COPIES + 1) * body::MAX_BODY_BYTE
 pub struct Ingest<S> {
     /// Stores events.
     pub store: S,
+    /// Checks the tokens of senders, if the settings require them.
+    pub authentication: Option<Authentication<KubernetesReviewer>>,
     /// The cluster name that every event gets.
     pub cluster: String,
     /// Looks up labels of involved objects, if enabled.
@@ -95,6 +100,16 @@ async fn receive<S: EventStore>(
 impl<S: EventStore> Ingest<S> {
     /// Both variants are responses; `Err` ends the handling early.
     async fn handle(&self, request: Request) -> Result<EventResponse, EventResponse> {
+        let started = Instant::now();
+        if let Some(authentication) = &self.authentication {
+            let peer = request.extensions().get::<Peer>().copied();
+            let checked = authentication.check(request.headers(), peer).await;
+            if let Err(refusal) = checked {
+                body::discard_unread(request).await;
+                return Err(refusal.into());
+            }
+        }
+        let authenticating = started.elapsed();
         if request.method() != Method::POST {
             return Err(EventResponse::wrong_method());
         }
@@ -117,7 +132,8 @@ impl<S: EventStore> Ingest<S> {
         if let (Some(objects), Some(object)) = (&self.objects, &event.involved_object) {
             event.labels = objects.find(object).await.map(|lookup| lookup.labels());
         }
-        let time_left = HANDLE_TIMEOUT.saturating_sub(started.elapsed());
+        let spent = authenticating + started.elapsed();
+        let time_left = HANDLE_TIMEOUT.saturating_sub(spent);
         let stored = self.store_within(event, time_left).await?;
         Ok(EventResponse::stored(stored, self.dedupe_interval))
     }

@@ -15,10 +15,12 @@
 //! # Where to look
 //! - [`http`] receives requests, `body` reads them, [`BodyBudget`] limits their memory, `response`
 //!   maps results to HTTP. Connections are those of [`tidings_core::runtime::http_server`].
+//! - [`authentication`] checks tokens, before a body is read, if the settings require them.
 //! - [`decode`] reads JSON, [`normalize`] builds the event, [`bus_store`] stores it;
 //!   [`late_store`] refuses it until there is a bus, and [`state_change`] decides about duplicates.
 //! - [`kubernetes`] watches Kubernetes Events and looks up labels of objects.
 
+pub mod authentication;
 mod body;
 mod body_budget;
 pub mod bus_store;
@@ -33,6 +35,7 @@ pub mod state_change;
 pub mod store;
 pub mod timestamp;
 
+pub use authentication::{Authentication, KubernetesReviewer};
 pub use body_budget::BodyBudget;
 pub use bus_store::BusStore;
 pub use http::{Ingest, router};

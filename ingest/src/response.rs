@@ -3,18 +3,21 @@
 use std::time::Duration;
 
 use axum::body::Body;
-use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER};
+use axum::http::header::{ALLOW, CONNECTION, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderName, HeaderValue, Response, StatusCode};
 use serde_json::json;
 use tidings_core::runtime::codes::http as codes;
 use tidings_core::runtime::metrics::labels::RequestOutcome;
 
+use crate::authentication::Refusal;
 use crate::body::{self, BodyError};
 use crate::normalize::InvalidEvent;
 use crate::store::{StoreAck, StoreError, StoreErrorReason};
 
 /// `Retry-After` while the memory for bodies is used up.
 const RETRY_MEMORY_FULL: Duration = Duration::from_secs(2);
+/// `Retry-After` while the Kubernetes API does not answer.
+const RETRY_REVIEW: Duration = Duration::from_secs(2);
 
 /// The response to the sender, and the outcome to count.
 pub(crate) struct EventResponse {
@@ -99,6 +102,36 @@ impl EventResponse {
         }
         response.headers_mut().extend(self.headers);
         response
+    }
+}
+
+impl From<Refusal> for EventResponse {
+    /// The rest of a body that was not read is not a request, so the connection ends.
+    fn from(refusal: Refusal) -> Self {
+        let challenge = HeaderValue::from_static("Bearer realm=\"tidings\"");
+        let response = match &refusal {
+            Refusal::Missing | Refusal::Unknown => {
+                Self::new(RequestOutcome::Unauthorized, StatusCode::UNAUTHORIZED)
+                    .with_header(WWW_AUTHENTICATE, challenge)
+                    .with_error(
+                        codes::UNAUTHENTICATED,
+                        format!("{refusal}; send a valid token as `Authorization: Bearer TOKEN`"),
+                    )
+            }
+            Refusal::NotAllowed(_) => {
+                Self::new(RequestOutcome::Unauthorized, StatusCode::FORBIDDEN)
+                    .with_error(codes::SENDER_NOT_ALLOWED, &refusal)
+            }
+            Refusal::Unavailable => {
+                Self::new(RequestOutcome::NotStored, StatusCode::SERVICE_UNAVAILABLE)
+                    .with_header(RETRY_AFTER, whole_seconds(RETRY_REVIEW))
+                    .with_error(
+                        codes::AUTHENTICATION_UNAVAILABLE,
+                        format!("the event is not stored: {refusal} about the token"),
+                    )
+            }
+        };
+        response.with_header(CONNECTION, HeaderValue::from_static("close"))
     }
 }
 

@@ -81,6 +81,7 @@ fn endpoint(
     };
     let ingest = Ingest {
         store,
+        authentication: None,
         cluster: "eu-1".to_owned(),
         objects: None,
         bodies: BodyBudget::new(MEMORY_FOR_BODIES, bodies.clone()),

@@ -1,5 +1,7 @@
 //! `tidings ingest`: accepts events by HTTP, and watches Kubernetes Events if enabled.
 
+mod secured;
+
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -86,7 +88,8 @@ pub async fn serve(context: &Context, listener: TcpListener) -> anyhow::Result<E
         .ingest
         .labels
         .unwrap_or_else(|| kubernetes::is_configured(kubeconfig));
-    let client = if reads_labels || events.watch {
+    let reviews_tokens = settings.ingest.auth.token_review.enabled;
+    let client = if reads_labels || events.watch || reviews_tokens {
         Some(kubernetes::connect(kubeconfig).await?)
     } else {
         None
@@ -98,12 +101,7 @@ pub async fn serve(context: &Context, listener: TcpListener) -> anyhow::Result<E
             let kinds = settings.ingest.label_kinds.clone();
             Arc::new(Objects::new(client, kinds, context.metrics.clone()))
         });
-    tracing::info!(
-        code = codes::LISTENING,
-        role = "ingest",
-        address = %listener.local_addr()?,
-        "listening"
-    );
+    let address = listener.local_addr()?;
     let ingested = context.metrics.ingest_events_total.clone();
     let store = LateStore::default();
     let (memory, metrics) = (context.memory, context.metrics.clone());
@@ -111,6 +109,7 @@ pub async fn serve(context: &Context, listener: TcpListener) -> anyhow::Result<E
     let events = bytes(memory.ingesting).max(SMALLEST_MEMORY_FOR_EVENTS) / 1024;
     let router = tidings_ingest::router(Ingest {
         store: store.clone(),
+        authentication: secured::authentication(context, client.clone())?,
         cluster: settings.cluster.clone(),
         objects: objects.clone(),
         dedupe_interval: settings.ingest.dedupe_interval,
@@ -120,11 +119,17 @@ pub async fn serve(context: &Context, listener: TcpListener) -> anyhow::Result<E
             ingested.get_or_create(outcome).inc();
         }),
     });
-    let most = settings.ingest.connections.unwrap_or(memory.connections);
+    // A connection with TLS has buffers for records, too.
+    let uses_tls = settings.ingest.tls.cert.is_some();
+    let affordable = memory.connections / if uses_tls { 2 } else { 1 };
+    let most = settings.ingest.connections.unwrap_or(affordable);
     let most = files::connections_within(most, files::raise_limit());
     let connections = Connections::new(most, metrics.ingest_connections.clone());
+    let tls = secured::tls(context, most)?;
     let stop = context.stop.pulling.clone();
-    let serving = http_server::serve(listener, router, connections, metrics, stop);
+    secured::warn_about_plaintext(settings, address);
+    tracing::info!(code = codes::LISTENING, role = "ingest", %address, "listening");
+    let serving = http_server::serve_with(listener, router, connections, tls, metrics, stop);
     context.tasks.spawn(serving);
     Ok(Endpoint {
         store,

@@ -21,6 +21,7 @@ mod secrets;
 mod services;
 mod status;
 mod test_rules;
+mod token_review;
 mod versions;
 
 const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");

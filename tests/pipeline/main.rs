@@ -27,6 +27,7 @@ mod retries;
 mod routing_keys;
 mod rule_changes;
 mod secrets;
+mod senders;
 mod state_changes;
 mod states;
 mod templates;

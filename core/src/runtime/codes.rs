@@ -202,6 +202,34 @@ pub mod log {
              `error`.";
         CONNECTION_FAILED, "connection-failed", "debug",
             "A sender's connection ended with an error.";
+        HANDSHAKE_FAILED, "handshake-failed", "debug",
+            "A TLS handshake failed, see `error`. Often the sender does not trust the certificate.";
+        CERTIFICATE_LOADED, "certificate-loaded", "info",
+            "The event endpoint uses the certificate of `ingest.tls.cert` for new connections. It \
+             expires at `expires`.";
+        CERTIFICATE_INVALID, "certificate-invalid", "error",
+            "`ingest.tls.cert` and `ingest.tls.key` changed and cannot be used, see `error`. The \
+             former certificate stays in use. Write a certificate and its key as PEM.";
+        TOKENS_LOADED, "tokens-loaded", "info",
+            "The tokens of `ingest.auth.tokens` take effect; `count` says how many. With 0, no \
+             token of that list is accepted.";
+        TOKENS_INVALID, "tokens-invalid", "error",
+            "`ingest.auth.tokens` changed and cannot be used, see `error`. The former tokens stay \
+             in use, also those that were to be removed. Correct the file or folder.";
+        SENDER_REFUSED, "sender-refused", "warn",
+            "Ingest refused a request, because its token is missing, unknown or not allowed; see \
+             `reason` and `peer`. Flux sends no token. At most one line in ten seconds: `since` \
+             counts the requests that were refused since the line before.";
+        SENDER_ACCEPTED, "sender-accepted", "debug",
+            "A sender's token is valid; `sender` is the name of the token or the user.";
+        TOKEN_REVIEW_FAILED, "token-review-failed", "warn",
+            "The Kubernetes API does not review tokens, see `error`. Senders whose tokens are not \
+             known yet get 503. Check the API server, and that ingest may create `tokenreviews`.";
+        TOKEN_REVIEW_RECOVERED, "token-review-recovered", "info",
+            "The Kubernetes API reviews tokens again.";
+        TOKENS_WITHOUT_TLS, "tokens-without-tls", "warn",
+            "`ingest.auth` is set, and `listen` is not a loopback address, but `ingest.tls` is not \
+             set. Tokens can be read on the network, unless a proxy or mesh encrypts it.";
         EVENT_WATCH_STARTED, "event-watch-started", "info",
             "This replica watches Kubernetes Events.";
         EVENT_WATCH_EXPIRED, "event-watch-expired", "info",
@@ -354,6 +382,12 @@ pub mod log {
 pub mod http {
     codes! {
         NOT_FOUND, "not-found", "404", "No such path. Ingest accepts events at `/`.";
+        TLS_REQUIRED, "tls-required", "400", "The address takes HTTPS only.";
+        UNAUTHENTICATED, "unauthenticated", "401",
+            "The request needs a valid bearer token: see `ingest.auth`.";
+        SENDER_NOT_ALLOWED, "sender-not-allowed", "403",
+            "The token is valid, but its user may not send events: see \
+             `ingest.auth.token_review.users`.";
         METHOD_NOT_ALLOWED, "method-not-allowed", "405",
             "The path takes another method: events are sent by `POST`.";
         INVALID_EVENT, "invalid-event", "400", "The body is not an event. `error` names the field.";
@@ -365,6 +399,8 @@ pub mod http {
         DUPLICATE_EVENT, "duplicate-event", "429", "The same event is stored already.";
         BUS_UNAVAILABLE, "bus-unavailable", "503",
             "The bus cannot be reached or did not confirm in time. Send the event again.";
+        AUTHENTICATION_UNAVAILABLE, "authentication-unavailable", "503",
+            "The Kubernetes API cannot be asked about the token. Send the event again.";
         MEMORY_FULL, "memory-full", "503",
             "Events in memory reached their limit. Send the event again.";
         STORAGE_FULL, "storage-full", "503",

@@ -27,7 +27,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use addresses::AddressSettings;
-pub use ingest::{IngestSettings, KubernetesEventsSettings};
+pub use ingest::{
+    AuthSettings, IngestSettings, IngestTlsSettings, KubernetesEventsSettings, TokenReviewSettings,
+};
 pub use layer::{Flag, Sources, environment};
 pub use mistake::{Mistake, Mistakes, Origin};
 pub use secret::{Secret, Servers};

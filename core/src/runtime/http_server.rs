@@ -6,7 +6,9 @@
 //! open.
 
 pub mod connections;
+pub mod tls;
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,7 +20,7 @@ use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::service::TowerToHyperService;
-use tokio::io::AsyncWriteExt;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
@@ -26,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::runtime::codes::log as codes;
 use crate::runtime::metrics::Metrics;
 use connections::{Connection, Connections, Phase};
+use tls::Tls;
 
 /// The time limit for request headers, and for an idle connection.
 pub const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -39,11 +42,11 @@ const ACCEPT_RETRY_DELAY: Duration = Duration::from_millis(200);
 const BUSY: &[u8] = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\n\
     content-length: 0\r\nconnection: close\r\n\r\n";
 
-/// Serves until `shutdown`, then completes open requests and returns.
-///
-/// # Guarantees
-/// No request is open when it returns. A failed accept is retried. Dropping the future aborts open
-/// requests. A request that is being handled is never aborted for a new connection.
+/// The address of the sender. An extension of every request.
+#[derive(Clone, Copy, Debug)]
+pub struct Peer(pub SocketAddr);
+
+/// Serves without TLS. See [`serve_with`].
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -51,22 +54,40 @@ pub async fn serve(
     metrics: Metrics,
     shutdown: CancellationToken,
 ) {
+    serve_with(listener, router, connections, None, metrics, shutdown).await;
+}
+
+/// Serves until `shutdown`, then completes open requests and returns. With `tls`, every connection
+/// begins with a handshake.
+///
+/// # Guarantees
+/// No request is open when it returns. A failed accept is retried. Dropping the future aborts open
+/// requests. A request that is being handled is never aborted for a new connection.
+pub async fn serve_with(
+    listener: TcpListener,
+    router: Router,
+    connections: Arc<Connections>,
+    tls: Option<Tls>,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+) {
+    let most = connections.most() + tls.as_ref().map_or(0, Tls::most);
+    let server = Arc::new(Server {
+        router,
+        connections,
+        tls,
+        metrics,
+        shutdown: shutdown.clone(),
+    });
     let mut tasks = JoinSet::new();
     loop {
         // A connection that is closed for a new one may need a moment to end.
-        let may_accept = tasks.len() < connections.most() + connections.most().div_ceil(4);
+        let may_accept = tasks.len() < most + most.div_ceil(4);
         tokio::select! {
             () = shutdown.cancelled() => break,
             Some(_) = tasks.join_next() => {}
             accepted = listener.accept(), if may_accept => match accepted {
-                Ok((stream, _)) => {
-                    if let Some(opened) = open(&connections, &metrics) {
-                        let serving = serve_one(stream, opened, router.clone(), shutdown.clone());
-                        tasks.spawn(serving);
-                    } else {
-                        tasks.spawn(refuse(stream));
-                    }
-                }
+                Ok((stream, peer)) => server.clone().spawn(stream, Peer(peer), &mut tasks),
                 Err(error) => {
                     tracing::warn!(
                         code = codes::ACCEPT_FAILED,
@@ -74,8 +95,8 @@ pub async fn serve(
                         "cannot accept a connection, retrying"
                     );
                     // It may be that no file descriptor is free.
-                    if connections.close_longest_silent() {
-                        metrics.http_connections_closed_total.inc();
+                    if server.connections.close_longest_silent() {
+                        server.metrics.http_connections_closed_total.inc();
                     }
                     tokio::time::sleep(ACCEPT_RETRY_DELAY).await;
                 }
@@ -84,6 +105,84 @@ pub async fn serve(
     }
     drop(listener);
     while tasks.join_next().await.is_some() {}
+}
+
+/// What all connections of a server share.
+struct Server {
+    router: Router,
+    connections: Arc<Connections>,
+    tls: Option<Tls>,
+    metrics: Metrics,
+    shutdown: CancellationToken,
+}
+
+impl Server {
+    fn spawn(self: Arc<Self>, stream: TcpStream, peer: Peer, tasks: &mut JoinSet<()>) {
+        // Responses are small and urgent. If this fails, the socket is broken and serving it fails
+        // too.
+        let _ = stream.set_nodelay(true);
+        if let Some(tls) = self.tls.clone() {
+            let place = tls.open();
+            tasks.spawn(async move {
+                let handshake = tls.handshake(stream, place);
+                let stream = tokio::select! {
+                    stream = handshake => stream,
+                    () = self.shutdown.cancelled() => None,
+                };
+                if let Some(stream) = stream {
+                    let opened = open(&self.connections, &self.metrics);
+                    self.serve(stream, peer, opened).await;
+                }
+            });
+        } else {
+            let opened = open(&self.connections, &self.metrics);
+            tasks.spawn(async move { self.serve(stream, peer, opened).await });
+        }
+    }
+
+    async fn serve(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        peer: Peer,
+        opened: Option<Connection>,
+    ) {
+        match opened {
+            Some(connection) => self.serve_one(stream, peer, connection).await,
+            None => refuse(stream).await,
+        }
+    }
+
+    async fn serve_one(
+        &self,
+        stream: impl AsyncRead + AsyncWrite + Unpin,
+        peer: Peer,
+        connection: Connection,
+    ) {
+        let router = TowerToHyperService::new(self.router.clone());
+        let service = service_fn(|request| answer(&router, &connection, peer, request));
+        let serving = http1::Builder::new()
+            .timer(TokioTimer::new())
+            .header_read_timeout(HEADER_TIMEOUT)
+            .max_buf_size(MAX_HEADER_BYTES)
+            .max_headers(MAX_HEADERS)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::pin!(serving);
+        let ended = tokio::select! {
+            ended = serving.as_mut() => ended,
+            () = connection.closed() => return,
+            () = self.shutdown.cancelled() => {
+                serving.as_mut().graceful_shutdown();
+                serving.await
+            }
+        };
+        if let Err(error) = ended {
+            tracing::debug!(
+                code = codes::CONNECTION_FAILED,
+                %error,
+                "connection closed with an error"
+            );
+        }
+    }
 }
 
 /// A place for a new connection; `None` if every connection has a request in progress.
@@ -97,44 +196,20 @@ fn open(connections: &Arc<Connections>, metrics: &Metrics) -> Option<Connection>
     Some(connections.open())
 }
 
-async fn refuse(mut stream: TcpStream) {
-    let _ = tokio::time::timeout(ACCEPT_RETRY_DELAY, stream.write_all(BUSY)).await;
-}
-
-async fn serve_one(
-    stream: TcpStream,
-    connection: Connection,
-    router: Router,
-    shutdown: CancellationToken,
-) {
-    // Responses are small and urgent. If this fails, the socket is broken and serving it fails too.
-    let _ = stream.set_nodelay(true);
-    let router = TowerToHyperService::new(router);
-    let service = service_fn(|request| answer(&router, &connection, request));
-    let serving = http1::Builder::new()
-        .timer(TokioTimer::new())
-        .header_read_timeout(HEADER_TIMEOUT)
-        .max_buf_size(MAX_HEADER_BYTES)
-        .max_headers(MAX_HEADERS)
-        .serve_connection(TokioIo::new(stream), service);
-    tokio::pin!(serving);
-    let ended = tokio::select! {
-        ended = serving.as_mut() => ended,
-        () = connection.closed() => return,
-        () = shutdown.cancelled() => {
-            serving.as_mut().graceful_shutdown();
-            serving.await
-        }
+async fn refuse(mut stream: impl AsyncWrite + Unpin) {
+    let refusing = async {
+        stream.write_all(BUSY).await?;
+        stream.shutdown().await
     };
-    if let Err(error) = ended {
-        tracing::debug!(code = codes::CONNECTION_FAILED, %error, "connection closed with an error");
-    }
+    let _ = tokio::time::timeout(ACCEPT_RETRY_DELAY, refusing).await;
 }
 
-/// Answers a request. Its extensions hold the connection, so that a handler can report progress.
+/// Answers a request. Its extensions hold the connection, so that a handler can report progress,
+/// and the sender's address.
 async fn answer(
     router: &TowerToHyperService<Router>,
     connection: &Connection,
+    peer: Peer,
     mut request: Request<Incoming>,
 ) -> Result<axum::http::Response<Body>, std::convert::Infallible> {
     let has_body = !request.body().is_end_stream();
@@ -144,6 +219,7 @@ async fn answer(
         Phase::Handling
     });
     request.extensions_mut().insert(connection.progress());
+    request.extensions_mut().insert(peer);
     let response = router.call(request).await;
     connection.enter(Phase::Waiting);
     response

@@ -19,9 +19,9 @@ use prometheus_client::registry::Registry;
 use crate::model::verdict::Verdict;
 use crate::runtime::config::Role;
 use labels::{
-    AttemptLabels, BridgeOutcome, CircuitLabels, DeliveryLabels, KilledBy, KubernetesEventOutcome,
-    Label, LabelLookup, Labels, LostFrom, QueueLabels, RequestOutcome, RoutingOutcome,
-    StatusWriteOutcome, StreamLabel, TypeLabel,
+    AttemptLabels, AuthenticationOutcome, BridgeOutcome, CircuitLabels, DeliveryLabels,
+    HandshakeFailure, KilledBy, KubernetesEventOutcome, Label, LabelLookup, Labels, LostFrom,
+    QueueLabels, RequestOutcome, RoutingOutcome, StatusWriteOutcome, StreamLabel, TypeLabel,
 };
 
 /// One metric, as the docs list it.
@@ -120,6 +120,14 @@ metrics! {
         "Requests to the event endpoint, by outcome.";
     ingest_connections: Gauge = Gauge::default(),
         "Open connections to the event endpoint.";
+    ingest_tls_handshakes: Gauge = Gauge::default(),
+        "TLS handshakes of the event endpoint that are in progress.";
+    ingest_tls_handshakes_failed_total: Family<HandshakeFailure, Counter> = Family::default(),
+        "TLS handshakes of the event endpoint that failed, by reason.";
+    ingest_tls_certificate_expire_timestamp_seconds: Gauge = Gauge::default(),
+        "When the certificate of the event endpoint expires, in seconds since 1970; 0 without TLS.";
+    ingest_authentications_total: Family<AuthenticationOutcome, Counter> = Family::default(),
+        "Checks of senders' tokens, by outcome. Without `ingest.auth` there are none.";
     http_connections_closed_total: Counter = Counter::default(),
         "Connections to the event and admin endpoints that were closed or refused because too many \
          were open.";

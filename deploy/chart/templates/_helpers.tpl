@@ -107,6 +107,14 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
   "shutdown_grace" (printf "%ds" (int .Values.shutdownGraceSeconds))
   "log" (dict "format" "json")
   "rules" (dict "from" "cluster") -}}
+{{- with .Values.endpoint.tokenReview -}}
+{{- $review := dict -}}
+{{- if ne (join "," .audiences) "tidings" }}{{ $_ := set $review "audiences" .audiences }}{{ end -}}
+{{- with .users }}{{ $_ := set $review "users" . }}{{ end -}}
+{{- if and .enabled $review -}}
+{{- $_ := set $settings "ingest" (dict "auth" (dict "token_review" $review)) -}}
+{{- end -}}
+{{- end -}}
 {{- if eq .Values.mode "single" -}}
 {{- $_ := set $settings "data" "/var/lib/tidings" -}}
 {{- else -}}
@@ -221,6 +229,56 @@ securityContext:
 {{- with .Values.extraEnv }}
 {{ toYaml . }}
 {{- end }}
+{{- end -}}
+
+{{- /* What the event endpoint needs: variables, mounts and volumes. */ -}}
+{{- define "tidings.endpointEnv" -}}
+{{- with .Values.endpoint -}}
+{{- if .tokenReview.enabled }}
+- name: TIDINGS_INGEST__AUTH__TOKEN_REVIEW__ENABLED
+  value: "true"
+{{- end }}
+{{- if .tokensSecret }}
+- name: TIDINGS_INGEST__AUTH__TOKENS
+  value: /run/secrets/tidings-tokens
+{{- end }}
+{{- if .tlsSecret }}
+- name: TIDINGS_INGEST__TLS__CERT
+  value: /run/secrets/tidings-tls/tls.crt
+- name: TIDINGS_INGEST__TLS__KEY
+  value: /run/secrets/tidings-tls/tls.key
+{{- end }}
+{{- end -}}
+{{- end -}}
+
+{{- define "tidings.endpointMounts" -}}
+{{- with .Values.endpoint -}}
+{{- if .tlsSecret }}
+- name: endpoint-tls
+  mountPath: /run/secrets/tidings-tls
+  readOnly: true
+{{- end }}
+{{- if .tokensSecret }}
+- name: endpoint-tokens
+  mountPath: /run/secrets/tidings-tokens
+  readOnly: true
+{{- end }}
+{{- end -}}
+{{- end -}}
+
+{{- define "tidings.endpointVolumes" -}}
+{{- with .Values.endpoint -}}
+{{- with .tlsSecret }}
+- name: endpoint-tls
+  secret:
+    secretName: {{ . }}
+{{- end }}
+{{- with .tokensSecret }}
+- name: endpoint-tokens
+  secret:
+    secretName: {{ . }}
+{{- end }}
+{{- end -}}
 {{- end -}}
 
 {{- define "tidings.natsMounts" -}}

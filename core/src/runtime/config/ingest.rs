@@ -1,5 +1,6 @@
 //! `ingest.…`: how events are received.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
@@ -33,12 +34,52 @@ pub struct IngestSettings {
     /// `ingest.connections`: the most connections at a time; default: as memory and file
     /// descriptors allow.
     pub connections: Option<usize>,
+    /// `ingest.tls.…`
+    pub tls: IngestTlsSettings,
+    /// `ingest.auth.…`
+    pub auth: AuthSettings,
     /// `ingest.labels`: whether to read the labels of objects; default: if a cluster is configured.
     pub labels: Option<bool>,
     /// `ingest.label_kinds`: the kinds of objects whose labels are read.
     pub label_kinds: Vec<ObjectKind>,
     /// `ingest.kubernetes_events.…`
     pub kubernetes_events: KubernetesEventsSettings,
+}
+
+/// TLS of the event endpoint. Both files or neither.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct IngestTlsSettings {
+    /// `ingest.tls.cert`: the certificate chain, as PEM.
+    pub cert: Option<PathBuf>,
+    /// `ingest.tls.key`: the key of the certificate, as PEM.
+    pub key: Option<PathBuf>,
+}
+
+/// Who may send events. Without tokens and reviews: everybody who reaches the endpoint.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AuthSettings {
+    /// `ingest.auth.tokens`: a file or folder of bearer tokens.
+    pub tokens: Option<PathBuf>,
+    /// `ingest.auth.token_review.…`
+    pub token_review: TokenReviewSettings,
+}
+
+/// Which tokens of the Kubernetes API are accepted.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct TokenReviewSettings {
+    /// `ingest.auth.token_review.enabled`: whether the API is asked.
+    pub enabled: bool,
+    /// `ingest.auth.token_review.audiences`: a token must have one of them.
+    pub audiences: Vec<String>,
+    /// `ingest.auth.token_review.users`: names with `*` for any text; empty for all users.
+    pub users: Vec<String>,
+}
+
+impl AuthSettings {
+    /// Whether senders need a token.
+    pub fn is_required(&self) -> bool {
+        self.tokens.is_some() || self.token_review.enabled
+    }
 }
 
 /// Which Kubernetes Events are read.
@@ -73,10 +114,31 @@ impl IngestSettings {
         Self {
             dedupe_interval: reader.value("ingest.dedupe_interval", value::interval),
             connections: reader.optional("ingest.connections", value::count),
+            tls: IngestTlsSettings::read(reader),
+            auth: AuthSettings {
+                tokens: reader.optional("ingest.auth.tokens", value::path),
+                token_review: TokenReviewSettings {
+                    enabled: reader.value("ingest.auth.token_review.enabled", value::switch),
+                    audiences: reader.list("ingest.auth.token_review.audiences"),
+                    users: reader.list("ingest.auth.token_review.users"),
+                },
+            },
             labels: reader.optional("ingest.labels", value::switch),
             label_kinds: reader.list_or("ingest.label_kinds", FLUX_KINDS, value::object_kind),
             kubernetes_events: KubernetesEventsSettings::read(reader),
         }
+    }
+}
+
+impl IngestTlsSettings {
+    fn read(reader: &mut Reader) -> Self {
+        let tls = Self {
+            cert: reader.optional("ingest.tls.cert", value::path),
+            key: reader.optional("ingest.tls.key", value::path),
+        };
+        let (has_cert, has_key) = (tls.cert.is_some(), tls.key.is_some());
+        reader.pair("ingest.tls.cert", "ingest.tls.key", has_cert, has_key);
+        tls
     }
 }
 

@@ -137,6 +137,21 @@ settings! {
     "ingest.connections",
         Otherwise("1024; fewer with little memory, or with few file descriptors"), "", INGEST,
         "Connections to the event endpoint at a time.";
+    "ingest.tls.cert", Otherwise("none: HTTP without TLS"), "", INGEST,
+        "PEM file with the certificate of the event endpoint and its intermediate certificates; \
+         needs `ingest.tls.key`. Read again when it changes.";
+    "ingest.tls.key", Otherwise("none"), "", INGEST,
+        "PEM file with the key of the certificate. Read again when it changes.";
+    "ingest.auth.tokens", Otherwise("none"), "", INGEST,
+        "File with a line `NAME TOKEN` for each bearer token that senders may use, or folder with \
+         a file for each. Read again when it changes. See \
+         [security](../security.md#senders-of-events).";
+    "ingest.auth.token_review.enabled", Value("false"), "", INGEST,
+        "Accept bearer tokens that the Kubernetes API knows (TokenReview).";
+    "ingest.auth.token_review.audiences", Value("tidings"), "", INGEST,
+        "Audiences, of which a token must have one.";
+    "ingest.auth.token_review.users", Otherwise("all users"), "", INGEST,
+        "Users whose tokens are accepted, such as `system:serviceaccount:flux-system:*`.";
     "ingest.labels", Otherwise("true where a kubeconfig or a service account is found"), "", INGEST,
         "Read the labels of the objects that events are about.";
     "ingest.label_kinds", Otherwise("[the kinds of Flux](../kubernetes.md#labels)"),

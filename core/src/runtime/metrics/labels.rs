@@ -114,9 +114,37 @@ terms! {
              404, 405 or 408.";
         TooLarge = "too-large", "The event exceeds a size limit. The sender got 413.";
         NotStored = "not-stored",
-            "The event cannot be stored now. The sender got 503 and should send it again.";
+            "The event cannot be stored now, or its sender cannot be checked. The sender got 503 \
+             and should send it again.";
+        Unauthorized = "unauthorized",
+            "The sender has no valid token, or may not send events. The sender got 401 or 403.";
         Abandoned = "abandoned",
             "The sender closed the connection before the answer. The event may be stored.";
+    }
+}
+
+terms! {
+    /// Why a TLS handshake did not end in a connection.
+    pub enum HandshakeFailure in label "reason" {
+        Failed = "failed", "The sender ended it, or does not trust the certificate.";
+        TimedOut = "timed-out", "It was not complete after ten seconds.";
+        Displaced = "displaced", "Too many were open, and it was the oldest.";
+        Plaintext = "plaintext", "The sender does not use TLS. It got 400.";
+    }
+}
+
+terms! {
+    /// The result of checking a sender's token.
+    pub enum AuthenticationOutcome in label "outcome" {
+        Token = "token", "The token is one of `ingest.auth.tokens`.";
+        Reviewed = "reviewed", "The Kubernetes API knows the token, and its user may send events.";
+        Missing = "missing", "There is no bearer token. The sender got 401.";
+        Unknown = "unknown", "The token is not valid. The sender got 401.";
+        NotAllowed = "not-allowed",
+            "The token is valid, but `ingest.auth.token_review.users` does not name its user. The \
+             sender got 403.";
+        Unavailable = "unavailable",
+            "The Kubernetes API cannot be asked. The sender got 503 and should send it again.";
     }
 }
 

@@ -34,8 +34,18 @@ impl KubeApiServer {
             Err(kube::Error::Api(status)) if status.code == 409 => {}
             created => drop(created.expect("the service account can be created")),
         }
+        let token = self.token_of(namespace, name, &[]).await;
+        self.files
+            .kubeconfig(&format!("{namespace}-{name}"), &self.url(), &token)
+    }
+
+    /// A token of a service account, as `kubectl create token` makes it. Without audiences it is
+    /// one for the API server.
+    pub async fn token_of(&self, namespace: &str, name: &str, audiences: &[&str]) -> String {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await, namespace);
         let spec = TokenRequestSpec {
             expiration_seconds: Some(24 * 3600),
+            audiences: audiences.iter().map(|&name| name.to_owned()).collect(),
             ..TokenRequestSpec::default()
         };
         let request = TokenRequest {
@@ -46,9 +56,7 @@ impl KubeApiServer {
             .create_token_request(name, &PostParams::default(), &request)
             .await
             .expect("a token can be created");
-        let token = created.status.expect("the response has a token").token;
-        self.files
-            .kubeconfig(&format!("{namespace}-{name}"), &self.url(), &token)
+        created.status.expect("the response has a token").token
     }
 
     /// A client with all rights. It belongs to the runtime of the calling test.

@@ -1,0 +1,116 @@
+//! Tests of the check as a whole, with a scripted reviewer.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use axum::http::HeaderValue;
+use axum::http::header::AUTHORIZATION;
+use tidings_core::runtime::health::Health;
+
+use super::*;
+
+/// Knows `user-…` as tokens of users, and never answers about `hang`.
+#[derive(Clone, Default)]
+struct Scripted {
+    asked: Arc<AtomicUsize>,
+}
+
+impl Reviewer for Scripted {
+    async fn review(&self, token: &str) -> Result<Review, String> {
+        self.asked.fetch_add(1, Ordering::Relaxed);
+        // Lets other requests run, as a real call does.
+        tokio::time::sleep(Duration::from_millis(10)).await;
+        match token {
+            "down" => Err("down".to_owned()),
+            "hang" => std::future::pending().await,
+            token if token.starts_with("user-") => Ok(Review::Valid(token.to_owned())),
+            _ => Ok(Review::Invalid),
+        }
+    }
+}
+
+fn reviewing(reviewer: Scripted) -> Authentication<Scripted> {
+    let check = Health::default().optional_check("token-review");
+    let users = Users::new(vec!["user-a*".to_owned()]);
+    let reviews = Arc::new(Reviews::new(reviewer, users, check));
+    Authentication::new(None, Some(reviews), Family::default())
+}
+
+fn with_token(token: &str) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let value = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
+    headers.insert(AUTHORIZATION, value);
+    headers
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_token_is_asked_about_once_in_short_time() {
+    let reviewer = Scripted::default();
+    let authentication = reviewing(reviewer.clone());
+    let not_allowed = Err(Refusal::NotAllowed(Arc::from("user-b")));
+    for (token, expected) in [
+        ("user-a", Ok(())),
+        ("user-b", not_allowed),
+        ("garbage", Err(Refusal::Unknown)),
+    ] {
+        for _ in 0..3 {
+            let checked = authentication.check(&with_token(token), None).await;
+            assert_eq!(checked, expected, "{token}");
+        }
+    }
+    assert_eq!(reviewer.asked.load(Ordering::Relaxed), 3);
+    let outcomes = &authentication.outcomes;
+    for outcome in [Outcome::Reviewed, Outcome::NotAllowed, Outcome::Unknown] {
+        assert_eq!(outcomes.get_or_create(&outcome).get(), 3, "{outcome}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reviewer_without_an_answer_is_no_reason_to_call_a_token_invalid() {
+    let reviewer = Scripted::default();
+    let authentication = reviewing(reviewer.clone());
+    for token in ["down", "hang", "down"] {
+        let checked = authentication.check(&with_token(token), None).await;
+        assert_eq!(checked, Err(Refusal::Unavailable), "{token}");
+    }
+    assert_eq!(
+        reviewer.asked.load(Ordering::Relaxed),
+        3,
+        "it is asked again"
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn reviews_without_an_answer_end_and_leave_turns_for_others() {
+    let authentication = Arc::new(reviewing(Scripted::default()));
+    let hanging: Vec<_> = (0..100)
+        .map(|_| {
+            let authentication = authentication.clone();
+            tokio::spawn(async move { authentication.check(&with_token("hang"), None).await })
+        })
+        .collect();
+    for waiting in hanging {
+        assert_eq!(waiting.await.unwrap(), Err(Refusal::Unavailable));
+    }
+    let checked = authentication.check(&with_token("user-a"), None).await;
+    assert_eq!(checked, Ok(()));
+}
+
+#[tokio::test]
+async fn a_token_of_the_file_needs_no_review() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("tokens");
+    std::fs::write(&path, "ci user-a-0123456789abcdef\n").unwrap();
+    let tokens = Tokens::from_path(path).unwrap().current();
+    let reviewer = Scripted::default();
+    let mut authentication = reviewing(reviewer.clone());
+    authentication.tokens = Some(tokens);
+    let known = with_token("user-a-0123456789abcdef");
+    assert_eq!(authentication.check(&known, None).await, Ok(()));
+    assert_eq!(reviewer.asked.load(Ordering::Relaxed), 0);
+    let reviewed = with_token("user-a-of-the-cluster");
+    assert_eq!(authentication.check(&reviewed, None).await, Ok(()));
+    assert_eq!(reviewer.asked.load(Ordering::Relaxed), 1);
+    let missing = authentication.check(&HeaderMap::new(), None).await;
+    assert_eq!(missing, Err(Refusal::Missing));
+}

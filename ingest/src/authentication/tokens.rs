@@ -1,0 +1,221 @@
+//! Bearer tokens from a file or folder.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use sha2::{Digest as _, Sha256};
+use tidings_core::runtime::reload::{Contents, Reloading, read_file};
+
+use super::bearer;
+
+/// The largest file.
+const MAX_FILE_BYTES: usize = 1 << 20;
+/// The most tokens.
+const MAX_TOKENS: usize = 1000;
+/// The shortest token: 16 random characters cannot be guessed.
+const MIN_TOKEN_BYTES: usize = 16;
+const HOW_TO: &str = "write a random one, such as the output of `openssl rand -hex 32`";
+
+/// A hash of a token.
+pub(super) type TokenHash = [u8; 32];
+
+/// The tokens of `ingest.auth.tokens`, as hashes.
+#[derive(Debug, Default)]
+pub struct Tokens(Vec<(Arc<str>, TokenHash)>);
+
+impl Tokens {
+    /// From a file with a line `NAME TOKEN` for each token, or from a folder with a file for each
+    /// token, named as the file. Files whose name begins with a dot are ignored, as Kubernetes uses
+    /// them in mounted Secrets.
+    ///
+    /// # Errors
+    /// The path cannot be read, or a token cannot be used.
+    pub fn from_path(path: PathBuf) -> Result<Reloading<Self>, String> {
+        Reloading::new(move || contents(&path), Self::parse)
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        self.0.len()
+    }
+
+    /// The name of a token, if it is one of these.
+    ///
+    /// # Guarantees
+    /// The time depends on the number of tokens only.
+    pub(super) fn name_of(&self, token: &str) -> Option<Arc<str>> {
+        let hash = hash(token);
+        let mut found = None;
+        for (name, own) in &self.0 {
+            if is_same(own, &hash) {
+                found = Some(name);
+            }
+        }
+        found.cloned()
+    }
+
+    fn parse(contents: &Contents) -> Result<Self, String> {
+        let mut tokens = Self::default();
+        let mut names = BTreeSet::new();
+        for (name, content) in contents {
+            let text = std::str::from_utf8(content)
+                .map_err(|_| format!("ingest.auth.tokens: {name} is not text"))?;
+            let lines = match name.strip_prefix(FILE_OF_TOKEN) {
+                Some(name) => vec![(name.to_owned(), text.trim())],
+                None => lines(text)?,
+            };
+            for (name, token) in lines {
+                check(&name, token)?;
+                if !names.insert(name.clone()) {
+                    return Err(format!(
+                        "ingest.auth.tokens: two tokens have the name {name:?}; rename one"
+                    ));
+                }
+                tokens.0.push((Arc::from(name), hash(token)));
+            }
+        }
+        if tokens.0.len() > MAX_TOKENS {
+            return Err(format!(
+                "ingest.auth.tokens: there are more than {MAX_TOKENS} tokens"
+            ));
+        }
+        Ok(tokens)
+    }
+}
+
+/// The prefix of the name of a content that is one token.
+const FILE_OF_TOKEN: &str = "token ";
+
+fn contents(path: &Path) -> Result<Contents, String> {
+    let with_key = |problem: String| format!("ingest.auth.tokens: {problem}");
+    if !path.is_dir() {
+        let content = read_file(path, MAX_FILE_BYTES).map_err(with_key)?;
+        return Ok(vec![("the file".to_owned(), content)]);
+    }
+    let unreadable = |error| with_key(format!("{} cannot be read: {error}", path.display()));
+    let mut names = Vec::new();
+    for entry in fs::read_dir(path).map_err(unreadable)? {
+        let name = entry.map_err(unreadable)?.file_name();
+        let name = name.to_string_lossy().into_owned();
+        if !name.starts_with('.') {
+            names.push(name);
+        }
+        if names.len() > MAX_TOKENS {
+            return Err(with_key(format!(
+                "{} has more than {MAX_TOKENS} files",
+                path.display()
+            )));
+        }
+    }
+    names.sort_unstable();
+    let read = |name: String| {
+        let content = read_file(&path.join(&name), bearer::MAX_TOKEN_BYTES + 2);
+        Ok((format!("{FILE_OF_TOKEN}{name}"), content.map_err(with_key)?))
+    };
+    names.into_iter().map(read).collect()
+}
+
+/// The names and tokens of a file. Empty lines and lines with `#` are ignored.
+fn lines(text: &str) -> Result<Vec<(String, &str)>, String> {
+    let numbered = text.lines().enumerate();
+    let with_content = numbered
+        .map(|(index, line)| (index + 1, line.trim()))
+        .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
+    let mut found = Vec::new();
+    for (number, line) in with_content {
+        let at = line.find(char::is_whitespace).ok_or_else(|| {
+            format!("ingest.auth.tokens: line {number}: expected NAME TOKEN, separated by a space")
+        })?;
+        let (name, token) = line.split_at(at);
+        found.push((name.to_owned(), token.trim()));
+    }
+    Ok(found)
+}
+
+fn check(name: &str, token: &str) -> Result<(), String> {
+    let shown: String = name.chars().take(100).collect();
+    if token.len() < MIN_TOKEN_BYTES {
+        return Err(format!(
+            "ingest.auth.tokens: token {shown:?} is shorter than {MIN_TOKEN_BYTES} characters; \
+             {HOW_TO}"
+        ));
+    }
+    if !bearer::is_token(token) {
+        return Err(format!(
+            "ingest.auth.tokens: token {shown:?} has characters that a bearer token cannot have, \
+             or is too long; {HOW_TO}"
+        ));
+    }
+    Ok(())
+}
+
+pub(super) fn hash(token: &str) -> TokenHash {
+    Sha256::digest(token).into()
+}
+
+/// Compares without ending at the first difference.
+fn is_same(left: &TokenHash, right: &TokenHash) -> bool {
+    let pairs = left.iter().zip(right);
+    pairs.fold(0, |different, (left, right)| different | (left ^ right)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: &str = "first-token-0123456789";
+    const SECOND: &str = "second-token-0123456789";
+
+    fn parsed(text: &str) -> Result<Tokens, String> {
+        Tokens::parse(&vec![("the file".to_owned(), text.into())])
+    }
+
+    #[test]
+    fn each_line_of_a_file_is_a_token_with_a_name() {
+        let tokens = parsed(&format!("# senders\n\nci {FIRST}\n proxy\t {SECOND} \r\n")).unwrap();
+        let name = |token| tokens.name_of(token).map(|name| name.to_string());
+        assert_eq!(name(FIRST).as_deref(), Some("ci"));
+        assert_eq!(name(SECOND).as_deref(), Some("proxy"));
+        for unknown in ["", "ci", &FIRST[1..], "another-token-0123456789"] {
+            assert_eq!(name(unknown), None, "{unknown}");
+        }
+        assert_eq!((tokens.count(), parsed("").unwrap().count()), (2, 0));
+    }
+
+    #[test]
+    fn a_mistake_names_the_token_and_never_shows_it() {
+        for (text, expected) in [
+            ("s3cr3t-t0ken-0123456789", "line 1: expected NAME TOKEN"),
+            ("ci s3cr3t", "token \"ci\" is shorter than 16 characters"),
+            ("ci s3cr3t-t0ken 0123456789", "token \"ci\" has characters"),
+            (
+                "ci s3cr3t-t0ken-0123456789\nci s3cr3t-t0ken-9876543210",
+                "two tokens have the name \"ci\"",
+            ),
+        ] {
+            let error = parsed(text).err().unwrap_or_default();
+            assert!(error.contains(expected), "{error}");
+            assert!(!error.contains("s3cr3t"), "{error}");
+        }
+    }
+
+    #[test]
+    fn each_file_of_a_folder_is_a_token() {
+        let folder = tempfile::tempdir().unwrap();
+        let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+        write("ci", &format!("{FIRST}\n"));
+        write("proxy", SECOND);
+        write(".hidden", "short");
+        fs::create_dir(folder.path().join("..data")).unwrap();
+        let read = contents(folder.path()).unwrap();
+        let tokens = Tokens::parse(&read).unwrap();
+        assert_eq!(tokens.name_of(FIRST).as_deref(), Some("ci"));
+        assert_eq!(tokens.name_of(SECOND).as_deref(), Some("proxy"));
+        assert_eq!(tokens.count(), 2);
+        write("empty", "\n");
+        let error = Tokens::parse(&contents(folder.path()).unwrap()).err();
+        assert!(error.unwrap_or_default().contains("token \"empty\""));
+    }
+}
