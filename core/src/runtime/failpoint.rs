@@ -63,6 +63,9 @@ pub const CLUSTER_POINTS: &[&str] = &[
 /// The fail points of a bridge.
 pub const BRIDGE_POINTS: &[&str] = &["bridge:sending", "bridge:sent", "bridge:acknowledged"];
 
+/// The fail points of an edge.
+pub const EDGE_POINTS: &[&str] = &["edge:sending", "edge:sent"];
+
 /// Kills the process or panics, if `FAIL_POINT` names this point.
 #[inline]
 pub fn reach(name: &str) {
@@ -96,6 +99,7 @@ mod armed {
             super::BUS_POINTS,
             super::CLUSTER_POINTS,
             super::BRIDGE_POINTS,
+            super::EDGE_POINTS,
         ]
         .iter()
         .any(|points| points.contains(&name));

@@ -11,6 +11,7 @@
 //! left on its bus. A test that fails prints the end of each process's log.
 
 mod authority;
+mod cable;
 mod event;
 mod forge;
 mod kubernetes;
@@ -29,6 +30,7 @@ mod unfinished;
 mod wait;
 
 pub use authority::{Authority, self_signed};
+pub use cable::Cable;
 pub use event::event;
 pub use forge::{Forge, LOGIN, Rejection, Status};
 pub use kubernetes::{AuditedRequest, KubeApiServer, KubectlOutput, Snapshot};

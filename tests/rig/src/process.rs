@@ -22,6 +22,8 @@ use crate::wait::eventually;
 pub struct Role {
     subcommand: &'static str,
     shares_server: bool,
+    /// Another address of the rig's server.
+    nats: Option<String>,
     kubeconfig: Option<PathBuf>,
     extra: Vec<String>,
     environment: Vec<(String, String)>,
@@ -63,10 +65,20 @@ impl Role {
         }
     }
 
+    /// `tidings ingest --edge` with its data in a folder, for the hub at this address.
+    pub fn edge(hub: &str, data: &Path) -> Self {
+        let edge = Self {
+            nats: Some(hub.to_owned()),
+            ..Self::ingest()
+        };
+        edge.args(["--edge", "--data", &data.display().to_string()])
+    }
+
     fn new(subcommand: &'static str) -> Self {
         Self {
             subcommand,
             shares_server: true,
+            nats: None,
             kubeconfig: None,
             extra: Vec::new(),
             environment: Vec::new(),
@@ -115,7 +127,7 @@ impl Role {
         let mut push = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
         push("--admin", format!("127.0.0.1:{admin}"));
         if self.shares_server {
-            push("--nats", nats.to_owned());
+            push("--nats", self.nats.unwrap_or_else(|| nats.to_owned()));
         } else {
             push("--data", folder.join("data").display().to_string());
         }

@@ -33,6 +33,8 @@ pub struct IngestSettings {
     /// `ingest.connections`: the most connections at a time; default: as memory and file
     /// descriptors allow.
     pub connections: Option<usize>,
+    /// `ingest.edge`: whether to store events on an own server, and forward them.
+    pub edge: bool,
     /// `ingest.labels`: whether to read the labels of objects; default: if a cluster is configured.
     pub labels: Option<bool>,
     /// `ingest.label_kinds`: the kinds of objects whose labels are read.
@@ -73,6 +75,7 @@ impl IngestSettings {
         Self {
             dedupe_interval: reader.value("ingest.dedupe_interval", value::interval),
             connections: reader.optional("ingest.connections", value::count),
+            edge: reader.value("ingest.edge", value::switch),
             labels: reader.optional("ingest.labels", value::switch),
             label_kinds: reader.list_or("ingest.label_kinds", FLUX_KINDS, value::object_kind),
             kubernetes_events: KubernetesEventsSettings::read(reader),
