@@ -1,4 +1,5 @@
-//! The embedded nats-server of `tidings up`: a child process with its own token and data folder.
+//! The embedded nats-server of `tidings up` and of an edge (`tidings ingest --edge`): a child process
+//! with its own token and data folder.
 //!
 //! Tidings forwards its log lines, and restarts it on the same port if it exits, or if it keeps a
 //! write error after its disk has room again. The kernel kills it when Tidings dies. If that fails,
@@ -24,8 +25,8 @@ pub use restart::Restarter;
 /// The hidden subcommand that turns a child process into nats-server.
 pub const CHILD_COMMAND: &str = "become-nats-server";
 
-/// How tools reach the nats-server of a running `up`. Stored as `nats.json` in the data folder,
-/// with mode 0600.
+/// How tools reach the nats-server of a running `up` or edge. Stored as `nats.json` in the data
+/// folder, with mode 0600.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Contact {
     /// The URL of the server, `nats://127.0.0.1:PORT`.
@@ -149,7 +150,7 @@ fn free_port() -> anyhow::Result<u16> {
 fn configuration(data: &Path, port: u16, token: &str, storage_limit: u64) -> String {
     let store = serde_json::Value::from(data.join("jetstream").to_string_lossy());
     format!(
-        "# Written by `tidings up`; changes are lost.\n\
+        "# Written by Tidings; changes are lost.\n\
          listen: \"127.0.0.1:{port}\"\n\
          authorization {{ token: \"{token}\" }}\n\
          max_payload: 8MB\n\

@@ -46,7 +46,11 @@ impl Process {
             settings = %serde_json::to_string(&settings.redacted())?,
             "starting"
         );
-        let memory = MemoryPlan::new(MemoryLimit::find(settings.memory.limit), role);
+        let limit = MemoryLimit::find(settings.memory.limit);
+        let memory = match role == Role::Ingest && settings.ingest.edge {
+            true => MemoryPlan::of_edge(limit),
+            false => MemoryPlan::new(limit, role),
+        };
         tracing::info!(
             code = codes::MEMORY_PLANNED,
             limit = memory.limit.bytes,

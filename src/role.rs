@@ -1,12 +1,13 @@
 //! The roles of a process.
 //!
-//! Each file wires one role: its arguments, and the tasks that it starts. `bus`, `heartbeat` and
-//! `rules` are shared: every role connects to the bus and reports that it runs, and router and
-//! worker read rules.
+//! Each file wires one role: its arguments, and the tasks that it starts. `edge` is an ingest with
+//! a nats-server of its own. `bus`, `heartbeat` and `rules` are shared: every role connects to the
+//! bus and reports that it runs, and router and worker read rules.
 
 pub mod bridge;
 pub mod bus;
 pub mod clusters;
+pub mod edge;
 mod heartbeat;
 pub mod ingest;
 pub mod router;
@@ -24,7 +25,8 @@ use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::scaling::Scaling;
 use tokio_util::task::TaskTracker;
 
-/// What a process passes to its roles.
+/// What a process passes to its roles. Clones share their state.
+#[derive(Clone)]
 pub struct Context {
     /// The role of the process, which is `up` for all roles in one.
     pub role: Role,

@@ -21,6 +21,7 @@
 //! | `history`, `later_events` | stored events |
 //! | [`readers`] | short-lived consumers of an ingest |
 //! | [`events_state`], [`member`] | what a member of a fleet knows of EVENTS |
+//! | [`edge`] | events that a member stores on its own server, and forwards to the hub |
 //! | [`consumers`] | consumers whose state is lost |
 //! | [`records`], [`circuits`], [`crash_marks`], [`extensions`] | buckets: shared state |
 //! | [`process_leases`] | leases that end with their process |
@@ -62,6 +63,7 @@ pub mod connect;
 pub mod consumers;
 pub mod crash_marks;
 pub mod credentials;
+pub mod edge;
 pub mod events_state;
 pub mod extensions;
 pub mod heartbeats;
@@ -136,10 +138,20 @@ pub enum BusError {
 
 impl Bus {
     pub(crate) fn new(client: Client, access: Access, member_secret: Option<Arc<str>>) -> Self {
+        Self::confirmed_within(CONFIRMATION_TIMEOUT, client, access, member_secret)
+    }
+
+    /// A bus on which a message that the server does not confirm in this time counts as not stored.
+    fn confirmed_within(
+        ack_timeout: Duration,
+        client: Client,
+        access: Access,
+        member_secret: Option<Arc<str>>,
+    ) -> Self {
         let jetstream = jetstream::context::ContextBuilder::new()
             .api_prefix(access.api_prefix())
             .timeout(CONFIRMATION_TIMEOUT)
-            .ack_timeout(CONFIRMATION_TIMEOUT)
+            .ack_timeout(ack_timeout)
             .max_ack_inflight(MAX_UNCONFIRMED)
             .backpressure_on_inflight(true)
             .build(client.clone());

@@ -42,7 +42,8 @@ pub fn lock(data: &Path) -> anyhow::Result<File> {
         .with_context(|| format!("cannot open {}", path.display()))?;
     if rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_err() {
         bail!(
-            "the data folder {} is in use by another `tidings up`: pass another with --data",
+            "the data folder {} is in use by another `tidings up` or `tidings ingest --edge`: pass \
+             another with --data",
             data.display()
         );
     }

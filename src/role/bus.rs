@@ -17,9 +17,9 @@ use tidings_core::runtime::log_pace::LogPace;
 use crate::role::{Context, heartbeat};
 
 /// The bus is sampled every second. The role is not ready if the last sample is older than this.
-const SAMPLE_FRESH_FOR: Duration = Duration::from_secs(10);
+pub const SAMPLE_FRESH_FOR: Duration = Duration::from_secs(10);
 /// A check of writing can wait for several answers in turn.
-const WRITE_CHECK_FRESH_FOR: Duration = Duration::from_secs(90);
+pub const WRITE_CHECK_FRESH_FOR: Duration = Duration::from_secs(90);
 /// The pause before the streams are checked again.
 const SETUP_RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
@@ -101,7 +101,7 @@ async fn watch_as_member(
 }
 
 /// Repeats a step until it succeeds. Only a stream that differs ends the role.
-async fn retry_setup<T>(
+pub async fn retry_setup<T>(
     check: &Check,
     step: impl AsyncFn() -> Result<T, SetupError>,
 ) -> anyhow::Result<T> {

@@ -1,9 +1,11 @@
 //! Reports that this process runs, for `tidings status`. Nothing else depends on the reports.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use tidings_core::bus::edge::EdgeState;
 use tidings_core::bus::heartbeats::REPORT_EVERY;
 use tidings_core::bus::{Bus, credentials};
 use tidings_core::model::text::cut_bytes;
@@ -31,8 +33,19 @@ const MOST_OF_A_REASON: usize = 500;
 
 /// Reports until the process stops, then removes the report.
 pub fn start(context: &Context, bus: &Bus) {
+    spawn(context, bus, bus, None);
+}
+
+/// Reports to the hub what an edge stores on its own server.
+pub fn start_edge(context: &Context, hub: &Bus, edge: &Bus, state: Arc<EdgeState>) {
+    spawn(context, hub, edge, Some(state));
+}
+
+fn spawn(context: &Context, bus: &Bus, stores: &Bus, edge: Option<Arc<EdgeState>>) {
     let reporter = Reporter {
         bus: bus.clone(),
+        stores: stores.clone(),
+        edge,
         health: context.health.clone(),
         heartbeat: described(context.role, &context.settings, bus.clock().now()),
         credentials: context.settings.nats.credentials.clone(),
@@ -45,6 +58,9 @@ pub fn start(context: &Context, bus: &Bus) {
 
 struct Reporter {
     bus: Bus,
+    /// Where the process stores events.
+    stores: Bus,
+    edge: Option<Arc<EdgeState>>,
     health: Health,
     heartbeat: Heartbeat,
     /// The credentials file, which may be replaced while the process runs.
@@ -92,10 +108,11 @@ impl Reporter {
         let was_ready = std::mem::replace(&mut self.heartbeat.ready, failures.is_empty());
         self.heartbeat.reason = cut_bytes(&reasons.join("; "), MOST_OF_A_REASON);
         if self.has_ingest {
-            let stored = self.bus.stored_events();
+            let stored = self.stores.stored_events();
             self.heartbeat.events = stored.count();
             self.heartbeat.last_event_at = stored.last_at().map(to_proto);
         }
+        self.heartbeat.edge = self.edge.as_ref().map(|edge| edge.backlog());
         self.heartbeat.at = Some(to_proto(self.bus.clock().now()));
         was_ready != self.heartbeat.ready
     }

@@ -2,6 +2,7 @@
 
 mod secured;
 
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Context as _;
@@ -9,7 +10,7 @@ use clap::Args;
 use tidings_core::bus::Bus;
 use tidings_core::bus::setup::StreamPolicy;
 use tidings_core::runtime::codes::log as codes;
-use tidings_core::runtime::config::{Role, Settings};
+use tidings_core::runtime::config::{Flag, Role, Settings};
 use tidings_core::runtime::http_server::connections::Connections;
 use tidings_core::runtime::kubernetes::lease::{self, Election};
 use tidings_core::runtime::{files, http_server, kubernetes};
@@ -22,9 +23,9 @@ use tidings_ingest::{BodyBudget, BusStore, Ingest, LateStore, Quota};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
-use crate::flags::{AsFlags, CommonFlags, IngestFlags, KubernetesFlags, settings};
+use crate::flags::{AsFlags, CommonFlags, IngestFlags, KubernetesFlags, flag, settings};
 use crate::process::{self, Process, start_log};
-use crate::role::{Context, bus};
+use crate::role::{Context, bus, edge};
 
 /// The smallest `max_payload` that is enough for the largest event, in bytes.
 const SMALLEST_MAX_PAYLOAD: usize = 4 << 20;
@@ -38,6 +39,27 @@ pub struct IngestArguments {
     kubernetes: KubernetesFlags,
     #[command(flatten)]
     ingest: IngestFlags,
+    /// Store events on an own nats-server and forward them to the hub, so that they are accepted
+    /// while the hub cannot be reached
+    #[arg(long)]
+    edge: bool,
+    /// With --edge: data folder of the own nats-server, on a volume that outlives the process
+    /// [default: .tidings]
+    #[arg(long, value_name = "DIR")]
+    data: Option<String>,
+    /// With --edge: nats-server executable, 2.12 or later [default: the first found on PATH, next
+    /// to this executable, or in .tools/bin of a parent folder]
+    #[arg(long, value_name = "FILE", env = "NATS_SERVER", hide_env_values = true)]
+    nats_server: Option<PathBuf>,
+}
+
+impl IngestArguments {
+    fn flags(&self) -> Vec<Flag> {
+        let mut flags = [self.kubernetes.flags(), self.ingest.flags()].concat();
+        flags.extend(self.edge.then(|| flag("--edge", "ingest.edge", "true")));
+        flags.extend(self.data.iter().map(|data| flag("--data", "data", data)));
+        flags
+    }
 }
 
 /// Runs ingest until it is stopped.
@@ -45,10 +67,12 @@ pub struct IngestArguments {
 /// # Errors
 /// The settings, a port, NATS or the cluster cannot be used.
 pub async fn run(arguments: IngestArguments) -> anyhow::Result<()> {
-    let flags = [arguments.kubernetes.flags(), arguments.ingest.flags()].concat();
-    let settings = settings(&arguments.common, flags)?;
+    let settings = settings(&arguments.common, arguments.flags())?;
     bus::check_url(&settings)?;
     start_log(&settings)?;
+    if settings.ingest.edge {
+        return edge::run(settings, arguments.nats_server).await;
+    }
     let listener = bind(&settings).await?;
     Process::start(settings, Role::Ingest)
         .await?
@@ -148,6 +172,27 @@ impl Endpoint {
         let quota = Quota::default();
         let stop = context.stop.holding.clone();
         tokio::spawn(quota.clone().follow(bus.clone(), cluster, stop));
+        let store = self.start_storing(context, bus, quota)?;
+        let (bus, cluster) = (bus.clone(), context.settings.cluster.clone());
+        let check = context.health.check("publish", None);
+        let stop = context.stop.holding.clone();
+        tokio::spawn(async move {
+            let report = |problem| store.set_problem(problem);
+            bus.watch_permission(&cluster, &check, stop, report).await;
+        });
+        Ok(())
+    }
+
+    /// Starts to store events on this bus. Also watches Kubernetes Events if the settings say so.
+    ///
+    /// # Errors
+    /// The settings enable it, and there is no client.
+    pub fn start_storing(
+        self,
+        context: &Context,
+        bus: &Bus,
+        quota: Quota,
+    ) -> anyhow::Result<LateStore> {
         let store = BusStore::new(bus.clone(), quota);
         if context.settings.ingest.kubernetes_events.watch {
             let client = self.client.context("watching events needs a client")?;
@@ -157,15 +202,7 @@ impl Endpoint {
         }
         warn_if_max_payload_is_small(bus);
         self.store.connect(store);
-        let (bus, store) = (bus.clone(), self.store);
-        let cluster = context.settings.cluster.clone();
-        let check = context.health.check("publish", None);
-        let stop = context.stop.holding.clone();
-        tokio::spawn(async move {
-            let report = |problem| store.set_problem(problem);
-            bus.watch_permission(&cluster, &check, stop, report).await;
-        });
-        Ok(())
+        Ok(self.store)
     }
 }
 

@@ -7,7 +7,7 @@ use futures::StreamExt as _;
 use tidings_core::wire::{Cluster, Delivery};
 use tidings_core::{Message as _, bus::streams};
 use tidings_rig::{
-    Manifest, Process, Receiver, Rig, Role, SlowLink, alert, event, eventually, provider,
+    Cable, Manifest, Process, Receiver, Rig, Role, alert, event, eventually, provider,
 };
 
 use crate::TIDINGS;
@@ -51,14 +51,14 @@ async fn backlog(rig: &Rig, receiver: &Receiver) {
     tokio::time::sleep(Duration::from_millis(2_500)).await;
 }
 
-async fn slow_link(rig: &Rig) -> SlowLink {
-    SlowLink::start(rig.url(), Duration::from_millis(2)).await
+async fn slow_cable(rig: &Rig) -> Cable {
+    Cable::slow(rig.url(), Duration::from_millis(2)).await
 }
 
 /// A router that needs milliseconds for each event.
-fn router(link: &SlowLink) -> Role {
+fn router(cable: &Cable) -> Role {
     Role::router()
-        .over(link)
+        .over(cable)
         .env("TIDINGS_ROUTER__CONCURRENCY", "1")
 }
 
@@ -96,9 +96,9 @@ async fn events_of_other_clusters_are_routed_ahead_of_the_backlog_of_one_and_onl
     let receiver = Receiver::start().await;
     rig.leaves_deliveries((STORM * ALERTS + CALM * ALERTS) as u64, "no worker runs");
     backlog(&rig, &receiver).await;
-    let link = slow_link(&rig).await;
+    let cable = slow_cable(&rig).await;
 
-    let routers = rig.run_all([router(&link), router(&link)]).await;
+    let routers = rig.run_all([router(&cable), router(&cable)]).await;
 
     rig.routed().await;
     ends(&rig).await;
@@ -124,9 +124,9 @@ async fn a_killed_router_loses_nothing_that_is_routed_ahead() {
     let rig = Rig::start(TIDINGS).await;
     let receiver = Receiver::start().await;
     backlog(&rig, &receiver).await;
-    let link = slow_link(&rig).await;
+    let cable = slow_cable(&rig).await;
 
-    let mut router = rig.run(router(&link)).await;
+    let mut router = rig.run(router(&cable)).await;
     router.logs("routing-ahead").await;
     router.kill().await;
     router.restart().await;

@@ -2,6 +2,7 @@
 //! that it issued.
 
 mod client;
+mod edge;
 mod forbidden;
 mod life;
 mod reference;

@@ -5,13 +5,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use async_nats::{ConnectOptions, Event};
+use async_nats::{Auth, AuthError, ConnectOptions, Event};
 
 use crate::bus::{Bus, credentials};
 use crate::model::access::Access;
 use crate::model::jitter::jitter;
 use crate::runtime::codes::log as codes;
-use crate::runtime::config::NatsSettings;
+use crate::runtime::config::{NatsSettings, Secret, Servers};
 use crate::runtime::health::Check;
 
 /// The first version with message schedules.
@@ -50,10 +50,7 @@ impl ConnectError {
 /// # Errors
 /// The settings are invalid, the server is unreachable, refuses the connection, or is too old.
 pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Bus, ConnectError> {
-    let servers = settings
-        .url
-        .as_ref()
-        .ok_or_else(|| ConnectError::Settings("nats.url is not set: pass --nats URL".to_owned()))?;
+    let servers = servers(settings)?;
     let (access, secret) = access(settings)?;
     let options = options(settings, name, &access)?;
     let client = options
@@ -71,6 +68,73 @@ pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Bus, Connect
         "connected to NATS"
     );
     Ok(Bus::new(client, access, secret))
+}
+
+/// Connects once: after the connection is lost, the bus stays disconnected, and what it had not sent
+/// yet is not sent. A message that is not confirmed within `confirmed_within` counts as not stored.
+///
+/// A client that reconnects first sends what it still holds. Whoever repeats the messages of the
+/// lost connection in order must not have some of them sent before the others.
+///
+/// # Errors
+/// The settings are invalid, the server is unreachable, refuses the connection, or is too old.
+pub(super) async fn connect_once(
+    settings: &NatsSettings,
+    name: &str,
+    confirmed_within: Duration,
+) -> Result<Bus, ConnectError> {
+    let servers = servers(settings)?;
+    let (access, secret) = access(settings)?;
+    let login = settings.clone();
+    let has_connected = Arc::new(AtomicBool::new(false));
+    let connected = has_connected.clone();
+    let options = ConnectOptions::with_auth_callback(move |nonce| {
+        let login = match connected.load(Ordering::SeqCst) {
+            true => Err("this client does not reconnect".to_owned()),
+            false => log_in(&login, &nonce),
+        };
+        std::future::ready(login.map_err(AuthError::new))
+    });
+    let options = with_settings(options, settings, name, &access)?
+        // The first attempts may try each server twice.
+        .max_reconnects(servers.addresses().len() * 2)
+        .event_callback(|event| {
+            tracing::debug!(code = codes::NATS_EVENT, event = %event, "NATS client event");
+            std::future::ready(())
+        });
+    let client = options.connect(servers.addresses()).await;
+    let client = client.map_err(|error| refused(&error))?;
+    has_connected.store(true, Ordering::SeqCst);
+    let bus = Bus::confirmed_within(confirmed_within, client, access, secret);
+    Ok(bus)
+}
+
+/// The login of the settings.
+fn log_in(settings: &NatsSettings, nonce: &[u8]) -> Result<Auth, String> {
+    if let Some(file) = &settings.credentials {
+        return credentials::auth(file, nonce);
+    }
+    let mut auth = Auth::new();
+    auth.username.clone_from(&settings.username);
+    let secret = |secret: &Option<Secret>| secret.as_ref().map(|text| text.expose().to_owned());
+    auth.password = secret(&settings.password);
+    auth.token = secret(&settings.token);
+    Ok(auth)
+}
+
+/// The cluster that the credentials file of the settings was issued for. `None` for credentials
+/// that are not those of a member of a fleet.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn member(settings: &NatsSettings) -> Result<Option<String>, ConnectError> {
+    let (access, _) = access(settings)?;
+    Ok(access.member().map(str::to_owned))
+}
+
+fn servers(settings: &NatsSettings) -> Result<&Servers, ConnectError> {
+    let missing = || ConnectError::Settings("nats.url is not set: pass --nats URL".to_owned());
+    settings.url.as_ref().ok_or_else(missing)
 }
 
 /// Connects, and retries until it succeeds. Until then, `check` reports the last error.
@@ -117,10 +181,27 @@ fn options(
     name: &str,
     access: &Access,
 ) -> Result<ConnectOptions, ConnectError> {
-    let mut options = match &settings.credentials {
+    let options = match &settings.credentials {
         Some(file) => credentials::options(file),
         None => ConnectOptions::new(),
     };
+    let mut options = with_settings(options, settings, name, access)?;
+    if let (Some(username), Some(password)) = (&settings.username, &settings.password) {
+        options = options.user_and_password(username.clone(), password.expose().to_owned());
+    }
+    if let Some(token) = &settings.token {
+        options = options.token(token.expose().to_owned());
+    }
+    Ok(options.event_callback(log_events()))
+}
+
+/// Everything but the login.
+fn with_settings(
+    mut options: ConnectOptions,
+    settings: &NatsSettings,
+    name: &str,
+    access: &Access,
+) -> Result<ConnectOptions, ConnectError> {
     if let Some(prefix) = access.inbox_prefix() {
         options = options.custom_inbox_prefix(prefix);
     }
@@ -134,8 +215,7 @@ fn options(
         .reconnect_delay_callback(|attempt| {
             let bound = Duration::from_millis(50 * (1 << attempt.min(7)));
             jitter(bound.min(MAX_PAUSE))
-        })
-        .event_callback(log_events());
+        });
     if let Some(ca) = &settings.tls.ca {
         check_pem("nats.tls.ca", ca)?;
         options = options.add_root_certificates(ca.clone()).require_tls(true);
@@ -146,12 +226,6 @@ fn options(
         options = options
             .add_client_certificate(certificate.clone(), key.clone())
             .require_tls(true);
-    }
-    if let (Some(username), Some(password)) = (&settings.username, &settings.password) {
-        options = options.user_and_password(username.clone(), password.expose().to_owned());
-    }
-    if let Some(token) = &settings.token {
-        options = options.token(token.expose().to_owned());
     }
     Ok(options)
 }

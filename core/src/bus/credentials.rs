@@ -60,7 +60,8 @@ pub fn expiry(file: &Path) -> Option<Timestamp> {
     Access::of_credentials(&read(file).ok()?).expires_at()
 }
 
-fn auth(file: &Path, nonce: &[u8]) -> Result<Auth, String> {
+/// Logs in with the file as it is now.
+pub(super) fn auth(file: &Path, nonce: &[u8]) -> Result<Auth, String> {
     let text = read(file)?;
     let jwt = section(&text, "NATS USER JWT").unwrap_or_default();
     let seed = section(&text, "USER NKEY SEED").unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::context::{PublishError, PublishErrorKind};
+use async_nats::jetstream::context::{PublishAckFuture, PublishError, PublishErrorKind};
 use async_nats::jetstream::message::PublishMessage;
 use async_nats::jetstream::{self, ErrorCode};
 use prost::Message as _;
@@ -88,10 +88,7 @@ impl Bus {
     ) -> Result<PublishAck, BusError> {
         let payload = self.encoded(event).await?;
         let subject = subject::event(event);
-        let message_id = match &self.member_secret {
-            Some(secret) => id::message_id_of_member(message_id, secret),
-            None => message_id.to_owned(),
-        };
+        let message_id = self.message_id(message_id);
         let mut conflicts = 0;
         loop {
             let message = PublishMessage::build()
@@ -110,6 +107,14 @@ impl Bus {
                     return Ok(stored);
                 }
             }
+        }
+    }
+
+    /// The message id of an event as this client publishes it.
+    pub(super) fn message_id(&self, message_id: &str) -> String {
+        match &self.member_secret {
+            Some(secret) => id::message_id_of_member(message_id, secret),
+            None => message_id.to_owned(),
         }
     }
 
@@ -197,6 +202,17 @@ impl Bus {
         subject: String,
         message: PublishMessage,
     ) -> Result<PublishAck, PublishRejected> {
+        let sent = self.send(subject, message).await?;
+        self.confirmed(sent).await
+    }
+
+    /// Sends a message. Messages are sent in the order of the calls. [`Bus::confirmed`] waits until
+    /// it is stored.
+    pub(super) async fn send(
+        &self,
+        subject: String,
+        message: PublishMessage,
+    ) -> Result<PublishAckFuture, PublishRejected> {
         // Without a connection the client would buffer the message and publish it at an unknown
         // later time. The sender retries instead.
         if !self.is_connected() {
@@ -204,12 +220,16 @@ impl Bus {
                 "not connected".to_owned(),
             )));
         }
-        let confirmation = self
-            .jetstream
-            .send_publish(subject, message)
-            .await
-            .map_err(|error| self.rejected(&error))?;
-        let ack = confirmation.await.map_err(|error| self.rejected(&error))?;
+        let sent = self.jetstream.send_publish(subject, message).await;
+        sent.map_err(|error| self.rejected(&error))
+    }
+
+    /// Waits for the server's confirmation of a message.
+    pub(super) async fn confirmed(
+        &self,
+        sent: PublishAckFuture,
+    ) -> Result<PublishAck, PublishRejected> {
+        let ack = sent.await.map_err(|error| self.rejected(&error))?;
         Ok(PublishAck {
             duplicate: ack.duplicate,
             sequence: ack.sequence,

@@ -50,7 +50,6 @@ pub enum Found<T> {
 /// A record as it is stored.
 pub(super) struct StoredRecord<T> {
     pub(super) key: String,
-    pub(super) revision: u64,
     pub(super) value: T,
     /// By the server's clock.
     pub(super) stored_at: Timestamp,

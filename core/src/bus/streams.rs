@@ -34,6 +34,9 @@ pub const HEARTBEATS: &str = "heartbeats";
 /// The bucket of what members may know of the hub.
 pub const HUB: &str = "hub";
 
+/// The bucket of an edge's own server: which events the hub has.
+pub const EDGE: &str = "edge";
+
 /// The bucket of what is needed to recreate a consumer whose state is lost.
 pub const CONSUMERS: &str = "consumers";
 
@@ -162,6 +165,21 @@ pub fn all(sizing: &Sizing) -> [Config; 13] {
             )
         },
     ]
+}
+
+/// The streams of the server of an edge. Nothing evicts its events: they are deleted after the hub
+/// has them, and a full stream refuses new ones.
+pub fn edge(sizing: &Sizing) -> [Config; 2] {
+    let limit = sizing.storage_limit.unwrap_or(10 * GIB);
+    let events = Config {
+        max_age: Duration::ZERO,
+        // The rest is for the bucket, and for files that are being compacted.
+        max_bytes: i64::try_from(limit / 4 * 3).unwrap_or(i64::MAX),
+        discard: DiscardPolicy::New,
+        ..events(sizing)
+    };
+    let position = bucket(EDGE, "Which events the hub has", Duration::ZERO, sizing);
+    [position, events]
 }
 
 /// The names of all streams, those of buckets included.
@@ -490,6 +508,13 @@ mod tests {
             ..SIZING
         };
         assert_eq!(events(&small).max_bytes, 1 << 20);
+    }
+
+    #[test]
+    fn nothing_evicts_the_events_of_an_edge() {
+        let [_, events] = edge(&SIZING);
+        assert_eq!(events.discard, DiscardPolicy::New);
+        assert!(events.max_age.is_zero() && events.max_bytes > 0);
     }
 
     #[test]

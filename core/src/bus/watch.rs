@@ -294,7 +294,7 @@ impl Bus {
     }
 
     /// The age of the event with this sequence. Zero if it does not exist.
-    async fn age_of(&self, sequence: u64, last: u64) -> Duration {
+    pub(super) async fn age_of(&self, sequence: u64, last: u64) -> Duration {
         if sequence > last {
             return Duration::ZERO;
         }
@@ -326,6 +326,11 @@ impl StreamInfo {
 
     pub(super) fn messages(&self) -> u64 {
         self.state.messages
+    }
+
+    /// The stored bytes.
+    pub(super) fn bytes(&self) -> u64 {
+        self.state.bytes
     }
 
     pub(super) fn last_sequence(&self) -> u64 {

@@ -110,6 +110,18 @@ impl WriteCheck {
         }
     }
 
+    /// Checks the server of an edge.
+    pub fn of_edge(bus: Bus, sizing: &Sizing) -> Self {
+        let [position, events] = streams::edge(sizing);
+        Self {
+            always: vec![events.name],
+            in_turn: vec![position.name],
+            advice: "free space on the disk of the data folder; `tidings ingest --edge` then \
+                     restarts its nats-server",
+            ..Self::new(bus, sizing, StreamPolicy::Update)
+        }
+    }
+
     /// Checks once, then in the background until `stop`. While the server cannot write, `check`
     /// fails, and [`crate::bus::storage::Storage`] knows the errors.
     pub async fn start(mut self, check: Check, stop: CancellationToken) {

@@ -53,6 +53,14 @@ pub fn message_id_since(dedupe_key: &str, sequence: u64) -> String {
     format!("{dedupe_key}#{sequence}")
 }
 
+/// The message id of an event that an edge forwards: `<dedupe key>#<event id>`.
+///
+/// The edge stores an event for each report that counts. Two of them may be equal and arrive at the
+/// hub together, so each has an id of its own.
+pub fn message_id_of_edge(dedupe_key: &str, event_id: &str) -> String {
+    format!("{dedupe_key}#{event_id}")
+}
+
 /// The message id of a member of a fleet: `<message id>#<hash>`.
 ///
 /// The stream of events has one table of message ids for all clusters. The hash needs the secret of

@@ -39,6 +39,17 @@ pub mod log {
              shared out.";
         QUOTA_CHANGED, "quota-changed", "info",
             "Ingest enforces this quota of its cluster from now on; 0 means no limit.";
+        EDGE_CONNECTED, "edge-connected", "info",
+            "The edge is connected to the hub and forwards events; `waiting` of them wait.";
+        EDGE_CUT_OFF, "edge-cut-off", "warn",
+            "The edge cannot forward events to the hub; `error` says why. It continues to accept \
+             events while it has room, and forwards them later.";
+        EDGE_EVENT_REFUSED, "edge-event-refused", "error",
+            "An event that the edge accepted is dropped, because the hub can never store it. Raise \
+             `max_payload` of the hub's server to that of the edge, 8 MB.";
+        EDGE_EVENTS_NOT_DELETED, "edge-events-not-deleted", "warn",
+            "Events that the hub has are still stored on the edge. They are deleted when its \
+             nats-server answers again.";
         MEMORY_LOW, "memory-low", "warn",
             "The memory limit is below what the role needs at least. The process works, but the \
              kernel may end it under load. Give its container more, or set `memory.limit`.";

@@ -73,6 +73,8 @@ pub const FLEET_POINTS: &[&str] = &[
     "fleet:record-deleted",
     "fleet:issued",
 ];
+/// The fail points of an edge.
+pub const EDGE_POINTS: &[&str] = &["edge:sending", "edge:sent"];
 
 /// Kills the process or panics, if `FAIL_POINT` names this point.
 #[inline]
@@ -108,6 +110,7 @@ mod armed {
             super::CLUSTER_POINTS,
             super::BRIDGE_POINTS,
             super::FLEET_POINTS,
+            super::EDGE_POINTS,
         ]
         .iter()
         .any(|points| points.contains(&name));

@@ -44,6 +44,14 @@ impl Health {
         self.add(name.into(), None, true)
     }
 
+    /// Adds a part that the role does not need: a failure is only a warning.
+    pub fn warning_check(&self, name: impl Into<String>) -> Check {
+        let check = self.optional_check(name);
+        // A failure is a warning after the first success.
+        check.succeed();
+        check
+    }
+
     /// The failures that make the role unready, by part.
     pub fn failures(&self) -> BTreeMap<String, String> {
         self.collect(|part| !part.is_warning())
@@ -139,6 +147,13 @@ mod tests {
         watch.fail("forbidden");
         assert!(health.failures().is_empty());
         assert_eq!(health.warnings()["watch"], "forbidden");
+    }
+
+    #[test]
+    fn a_part_that_the_role_does_not_need_never_makes_it_unready() {
+        let health = Health::default();
+        health.warning_check("hub").fail("not connected");
+        assert_eq!((health.failures().len(), health.warnings().len()), (0, 1));
     }
 
     #[test]

@@ -37,7 +37,7 @@ pub struct MemoryLimit {
 pub struct MemoryPlan {
     /// The limit.
     pub limit: MemoryLimit,
-    /// For the nats-server that `up` may run, as a goal of its garbage collector.
+    /// For the nats-server that `up` or an edge runs, as a goal of its garbage collector.
     pub nats_server: u64,
     /// For bodies that ingest receives.
     pub bodies: u64,
@@ -116,6 +116,18 @@ impl MemoryPlan {
     }
 }
 
+impl MemoryPlan {
+    /// The shares of an ingest with a nats-server of its own.
+    pub fn of_edge(limit: MemoryLimit) -> Self {
+        Self {
+            nats_server: limit.bytes / 4,
+            bodies: limit.bytes / 6,
+            ingesting: limit.bytes / 6,
+            ..Self::new(limit, Role::Ingest)
+        }
+    }
+}
+
 /// The machine's memory, from `/proc/meminfo`.
 fn total_memory(meminfo: &str) -> Option<u64> {
     let line = meminfo
@@ -160,6 +172,9 @@ mod tests {
                 + plan.deliveries;
             assert!(shares <= LIMIT.bytes * 4 / 5, "{role:?}: {plan:?}");
         }
+        let edge = MemoryPlan::of_edge(LIMIT);
+        let shares = edge.nats_server + edge.bodies + edge.ingesting + edge.unsent;
+        assert!(shares <= LIMIT.bytes * 4 / 5, "{edge:?}");
         let worker = MemoryPlan::new(LIMIT, Role::Worker);
         assert_eq!(
             (worker.bodies, worker.routing, worker.nats_server),

@@ -20,8 +20,9 @@ use crate::model::verdict::Verdict;
 use crate::runtime::config::Role;
 use labels::{
     AttemptLabels, AuthenticationOutcome, BridgeOutcome, CircuitLabels, DeliveryLabels,
-    HandshakeFailure, KilledBy, KubernetesEventOutcome, Label, LabelLookup, Labels, LostFrom,
-    QueueLabels, RequestOutcome, RoutingOutcome, StatusWriteOutcome, StreamLabel, TypeLabel,
+    EdgeOutcome, HandshakeFailure, KilledBy, KubernetesEventOutcome, Label, LabelLookup, Labels,
+    LostFrom, QueueLabels, RequestOutcome, RoutingOutcome, StatusWriteOutcome, StreamLabel,
+    TypeLabel,
 };
 
 /// One metric, as the docs list it.
@@ -184,6 +185,14 @@ metrics! {
     bridge_events_missed_total: Counter = Counter::default(),
         "Events that the stream EVENTS evicted before the bridge read them. Counted by bridges \
          without --filter.";
+    edge_events_total: Family<EdgeOutcome, Counter> = Family::default(),
+        "Events that an edge (`ingest --edge`) sent to the hub, by outcome.";
+    edge_events_waiting: Gauge = Gauge::default(),
+        "Events that an edge stored and that the hub does not have yet.";
+    edge_oldest_waiting_seconds: Gauge<f64, AtomicU64> = Gauge::default(),
+        "How long the oldest event of an edge has waited for the hub, in seconds.";
+    edge_hub_up: Gauge = Gauge::default(),
+        "1 while an edge is connected to the hub and forwards events; else 0.";
     bus_storage_used_ratio: Gauge<f64, AtomicU64> = Gauge::default(),
         "Used part of the NATS server's storage, from 0 to 1, where its size is known.";
     memory_limit_bytes: Gauge = Gauge::default(),
@@ -247,6 +256,7 @@ impl Metrics {
         Self::exporting(|field| match field {
             _ if field.starts_with("rules_") => role.reads_rules(),
             _ if field.starts_with("bridge_") => role == Role::Bridge,
+            _ if field.starts_with("edge_") => role == Role::Ingest,
             _ if WORKLOAD.contains(&field) => role.routes(),
             _ => true,
         })

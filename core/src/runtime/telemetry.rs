@@ -26,7 +26,8 @@ pub enum LogFormat {
 /// The filter is invalid.
 pub fn start(filter: &str, format: LogFormat) -> Result<(), String> {
     // The client logs each of its events. `bus::connect` logs those that matter, with a code.
-    let filter = EnvFilter::try_new(format!("async_nats=warn,{filter}"))
+    let client = "async_nats=warn,async_nats::connector=off";
+    let filter = EnvFilter::try_new(format!("{client},{filter}"))
         .map_err(|error| format!("log.filter {filter:?}: {error}"))?;
     let writer = VisibleLines(io::stderr);
     let registry = tracing_subscriber::registry().with(filter);

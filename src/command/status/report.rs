@@ -82,9 +82,19 @@ pub struct Cluster {
     pub reported_seconds_ago: Option<u64>,
     /// The versions of the ingests that run.
     pub versions: Vec<String>,
+    /// What waits on its edge for the hub, as the edge last reported; absent without an edge.
+    pub edge: Option<Edge>,
     pub last_event_at: Option<String>,
     /// The time since the last event.
     pub silent_seconds: Option<u64>,
+}
+
+/// Events that an edge stored and that the hub does not have yet.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Edge {
+    pub waiting: u64,
+    pub oldest_seconds: u64,
 }
 
 /// The dead letters.
@@ -202,9 +212,20 @@ fn cluster(name: &str, ingests: &[&Heartbeat], reading: &Reading) -> Cluster {
         ingests: alive.len(),
         reported_seconds_ago: seconds_since(reported.max(), now),
         versions: versions.into_iter().map(str::to_owned).collect(),
+        edge: edge(ingests),
         last_event_at: last_event.map(text),
         silent_seconds: seconds_since(last_event, now),
     }
+}
+
+/// The backlog of the edge that reported last.
+fn edge(ingests: &[&Heartbeat]) -> Option<Edge> {
+    let edges = ingests.iter().filter(|report| report.edge.is_some());
+    let last = edges.max_by_key(|report| from_proto(report.at))?.edge?;
+    Some(Edge {
+        waiting: last.waiting,
+        oldest_seconds: last.oldest_ms / 1000,
+    })
 }
 
 fn seconds_since(time: Option<Timestamp>, now: Timestamp) -> Option<u64> {

@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::report::{Cluster, Report};
+use super::report::{Cluster, Edge, Report};
 use crate::command::tool::length;
 
 /// The most clusters that are listed.
@@ -94,9 +94,18 @@ fn cluster_lines(clusters: &[Cluster]) -> Vec<String> {
                 joined(cluster.versions.iter().map(String::as_str))
             ),
         };
-        format!("  {}  {ingests}  {event}{version}", cluster.name)
+        let edge = cluster.edge.as_ref().map_or_else(String::new, edge_text);
+        format!("  {}  {ingests}  {event}{edge}{version}", cluster.name)
     });
     listed.chain(rest(clusters.len(), MOST_CLUSTERS)).collect()
+}
+
+fn edge_text(edge: &Edge) -> String {
+    let oldest = length(Duration::from_secs(edge.oldest_seconds));
+    match edge.waiting {
+        0 => "  edge: nothing waits".to_owned(),
+        number => format!("  edge: {number} wait, the oldest for {oldest}"),
+    }
 }
 
 fn backlog_lines(report: &Report) -> Vec<String> {

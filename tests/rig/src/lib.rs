@@ -11,6 +11,7 @@
 //! left on its bus. A test that fails prints the end of each process's log.
 
 mod authority;
+mod cable;
 mod event;
 mod forge;
 mod kubernetes;
@@ -25,11 +26,11 @@ mod poster;
 mod process;
 mod receiver;
 mod rules;
-mod slow_link;
 mod unfinished;
 mod wait;
 
 pub use authority::{Authority, self_signed};
+pub use cable::Cable;
 pub use event::event;
 pub use forge::{Forge, LOGIN, Rejection, Status};
 pub use kubernetes::{AuditedRequest, KubeApiServer, KubectlOutput, Snapshot};
@@ -43,7 +44,6 @@ pub use poster::{Posted, post_steadily};
 pub use process::{HttpResponse, Process, Role, get};
 pub use receiver::{Received, Receiver, Reply};
 pub use rules::{Manifest, NAMESPACE, Rules, alert, config_map, grant, provider, secret};
-pub use slow_link::SlowLink;
 pub use wait::{PATIENCE, eventually, eventually_within};
 
 use std::path::{Path, PathBuf};

@@ -10,12 +10,12 @@ use rustix::process::Signal;
 use serde_json::Value;
 use tokio::process::{Child, Command};
 
+use crate::cable::Cable;
 use crate::limited_disk::{LimitedDisk, launched};
 use crate::log::{Log, LogEvent};
 use crate::memory_limit::MemoryLimit;
 use crate::nats::{NatsServer, signal};
 use crate::port::free_port;
-use crate::slow_link::SlowLink;
 use crate::wait::eventually;
 
 /// A subcommand with its arguments and environment.
@@ -23,7 +23,8 @@ use crate::wait::eventually;
 pub struct Role {
     subcommand: &'static str,
     shares_server: bool,
-    link: Option<String>,
+    /// Another address of the rig's server.
+    nats: Option<String>,
     kubeconfig: Option<PathBuf>,
     extra: Vec<String>,
     environment: Vec<(String, String)>,
@@ -65,11 +66,20 @@ impl Role {
         }
     }
 
+    /// `tidings ingest --edge` with its data in a folder, for the hub at this address.
+    pub fn edge(hub: &str, data: &Path) -> Self {
+        let edge = Self {
+            nats: Some(hub.to_owned()),
+            ..Self::ingest()
+        };
+        edge.args(["--edge", "--data", &data.display().to_string()])
+    }
+
     fn new(subcommand: &'static str) -> Self {
         Self {
             subcommand,
             shares_server: true,
-            link: None,
+            nats: None,
             kubeconfig: None,
             extra: Vec::new(),
             environment: Vec::new(),
@@ -90,9 +100,9 @@ impl Role {
         self
     }
 
-    /// Connects to the rig's nats-server over a link.
-    pub fn over(mut self, link: &SlowLink) -> Self {
-        self.link = Some(link.url().to_owned());
+    /// Connects to the rig's nats-server over a cable.
+    pub fn over(mut self, cable: &Cable) -> Self {
+        self.nats = Some(cable.url());
         self
     }
 
@@ -124,7 +134,7 @@ impl Role {
         let mut push = |name: &str, value: String| arguments.extend([name.to_owned(), value]);
         push("--admin", format!("127.0.0.1:{admin}"));
         if self.shares_server {
-            push("--nats", self.link.as_deref().unwrap_or(nats).to_owned());
+            push("--nats", self.nats.unwrap_or_else(|| nats.to_owned()));
         } else {
             push("--data", folder.join("data").display().to_string());
         }

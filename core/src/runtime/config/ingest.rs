@@ -38,6 +38,8 @@ pub struct IngestSettings {
     pub tls: IngestTlsSettings,
     /// `ingest.auth.…`
     pub auth: AuthSettings,
+    /// `ingest.edge`: whether to store events on an own server, and forward them.
+    pub edge: bool,
     /// `ingest.labels`: whether to read the labels of objects; default: if a cluster is configured.
     pub labels: Option<bool>,
     /// `ingest.label_kinds`: the kinds of objects whose labels are read.
@@ -123,6 +125,7 @@ impl IngestSettings {
                     users: reader.list("ingest.auth.token_review.users"),
                 },
             },
+            edge: reader.value("ingest.edge", value::switch),
             labels: reader.optional("ingest.labels", value::switch),
             label_kinds: reader.list_or("ingest.label_kinds", FLUX_KINDS, value::object_kind),
             kubernetes_events: KubernetesEventsSettings::read(reader),

@@ -76,9 +76,9 @@ settings! {
              every interface, else on `127.0.0.1`",
         ),
         "--admin ADDR", ROLES, "Address of `/livez`, `/readyz` and `/metrics`.";
-    "data", Value(".tidings"), "--data DIR", "up, tools",
-        "Folder of `up`: the data of its nats-server, and `nats.json`, in which tools \
-         find its address.";
+    "data", Value(".tidings"), "--data DIR", "up, ingest, tools",
+        "Folder of `up` and of an edge: the data of its nats-server, and `nats.json`, in which \
+         tools find its address.";
     "shutdown_grace", Value("10s"), "", ROLES,
         "How long unfinished work may continue after SIGTERM.";
     "memory.limit",
@@ -108,8 +108,9 @@ settings! {
         "PEM file with the key of the client certificate.";
     "nats.storage_limit",
         Otherwise(
-            "the limit of the NATS account; `up`: three quarters of the free disk, at most 40 GiB",
-        ), "", ROLES, "Storage that the streams may use in all.";
+            "the limit of the NATS account; `up` and an edge: three quarters of the free disk, at \
+             most 40 GiB",
+        ), "", ROLES, "Storage that the streams may use in all; for an edge, on its own server.";
     "nats.replicas", Value("1"), "", RULES,
         "Copies of each stream: 1 or, on a NATS cluster, 3 or 5.";
     "kubernetes.kubeconfig",
@@ -152,6 +153,10 @@ settings! {
         "Audiences, of which a token must have one.";
     "ingest.auth.token_review.users", Otherwise("all users"), "", INGEST,
         "Users whose tokens are accepted, such as `system:serviceaccount:flux-system:*`.";
+    "ingest.edge", Value("false"), "--edge", "ingest",
+        "Store events on an own nats-server in `data`, and forward them to the hub at `nats.url`, \
+         so that they are accepted while the hub cannot be reached. See \
+         [edges](../fleet.md#a-member-that-can-lose-the-hub).";
     "ingest.labels", Otherwise("true where a kubeconfig or a service account is found"), "", INGEST,
         "Read the labels of the objects that events are about.";
     "ingest.label_kinds", Otherwise("[the kinds of Flux](../kubernetes.md#labels)"),

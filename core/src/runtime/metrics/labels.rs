@@ -194,6 +194,18 @@ terms! {
 }
 
 terms! {
+    /// The result of an event that an edge sends to the hub.
+    pub enum EdgeOutcome in label "outcome" {
+        Forwarded = "forwarded", "The hub stored the event.";
+        Duplicate = "duplicate",
+            "The hub had stored the event before its confirmation was lost.";
+        Refused = "refused",
+            "The event is larger than the hub's server accepts, or it cannot be read. It is \
+             dropped.";
+    }
+}
+
+terms! {
     /// The result of writing a status or a Kubernetes Event to the API server.
     pub enum StatusWriteOutcome in label "outcome" {
         Written = "written", "The API server accepted it.";

@@ -1,0 +1,91 @@
+//! An edge: the ingest of a member that stores events on a NATS server of its own and forwards them
+//! to the hub, so that it can accept events while the hub cannot be reached.
+//!
+//! ```text
+//!  ingest ──► EVENTS of the edge ──► forwarder ──► EVENTS of the hub
+//!                                        │
+//!                    bucket `edge`: how far the hub has the events
+//! ```
+//!
+//! The stream of the edge has the name, the subjects and the dedupe interval of that of the hub.
+//! So ingest stores and compares events there as it would on the hub.
+//!
+//! | file | contents |
+//! |---|---|
+//! | `position` | which events the hub has |
+//! | `stored` | reads the events of the edge in order |
+//! | [`forward`] | sends them to the hub |
+//! | `round` | sends some of them at a time |
+//! | [`watch`] | samples the edge's stream, and deletes what the hub has |
+
+pub mod forward;
+mod position;
+mod round;
+mod stored;
+pub mod watch;
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use crate::bus::setup::{SetupError, StreamPolicy};
+use crate::bus::streams::{self, Sizing};
+use crate::bus::{Bus, BusError};
+use crate::wire::EdgeBacklog;
+
+/// What the tasks of an edge share.
+#[derive(Debug, Default)]
+pub struct EdgeState {
+    /// The hub has all events up to this sequence, as it is recorded.
+    forwarded: AtomicU64,
+    waiting: AtomicU64,
+    oldest_ms: AtomicU64,
+}
+
+impl EdgeState {
+    /// The backlog, as last sampled.
+    pub fn backlog(&self) -> EdgeBacklog {
+        EdgeBacklog {
+            waiting: self.waiting.load(Ordering::Relaxed),
+            oldest_ms: self.oldest_ms.load(Ordering::Relaxed),
+        }
+    }
+
+    fn forwarded(&self) -> u64 {
+        self.forwarded.load(Ordering::Relaxed)
+    }
+
+    fn note_forwarded(&self, sequence: u64) {
+        self.forwarded.store(sequence, Ordering::Relaxed);
+    }
+
+    fn note_backlog(&self, waiting: u64, oldest: Duration) {
+        let oldest = u64::try_from(oldest.as_millis()).unwrap_or(u64::MAX);
+        self.waiting.store(waiting, Ordering::Relaxed);
+        self.oldest_ms.store(oldest, Ordering::Relaxed);
+    }
+}
+
+impl Bus {
+    /// Creates the streams of an edge on its own server, or updates them, and reads how far the hub
+    /// has the events.
+    ///
+    /// # Errors
+    /// The server does not answer or refuses. A retry can succeed.
+    pub async fn set_up_edge(&self, sizing: &Sizing, state: &EdgeState) -> Result<(), SetupError> {
+        for expected in streams::edge(sizing) {
+            let actual = match self.jetstream().get_stream(&expected.name).await {
+                Ok(stream) => stream.cached_info().config.clone(),
+                Err(_) => self.create_stream(expected.clone()).await?,
+            };
+            self.verify_stream(&actual, expected, StreamPolicy::Update)
+                .await?;
+        }
+        let forwarded = position::recorded(self).await;
+        let unavailable = |error: BusError| SetupError::Unavailable {
+            stream: streams::EDGE.to_owned(),
+            cause: error.to_string(),
+        };
+        state.note_forwarded(forwarded.map_err(unavailable)?);
+        Ok(())
+    }
+}
