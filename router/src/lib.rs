@@ -14,10 +14,12 @@
 //! - [`mod@plan`] builds deliveries and explains verdicts; `planner` decides where it runs.
 //! - [`pattern_searches`] limits what patterns may cost for an event; [`costly_patterns`] is what
 //!   became known of it.
+//! - [`catch_up`] matches events again that were routed without the rules of their member.
 //! - [`status`] writes status to Alerts and Providers in a cluster.
 //!
 //! Pure: [`matching`], [`metadata`], [`pattern_searches`], [`mod@plan`].
 
+pub mod catch_up;
 mod cluster_match;
 pub mod costly_patterns;
 pub mod matching;
@@ -28,6 +30,7 @@ mod planner;
 pub mod route;
 pub mod status;
 
+pub use catch_up::CatchUp;
 pub use costly_patterns::CostlyPatterns;
 pub use matching::Verdict;
 pub use plan::{AlertExplanation, DeliveryPlan, PlanContext, explain, plan};
