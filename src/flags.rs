@@ -78,9 +78,10 @@ pub struct IngestFlags {
 #[derive(Args, Debug, Clone, Default)]
 pub struct RulesFlags {
     /// Folder of Alerts, Providers and Secrets, or `cluster` to read them from the Kubernetes API
-    /// (for a folder of that name, use ./cluster); required
+    /// (for a folder of that name, use ./cluster), or `cluster=NAME:KUBECONFIG[#CONTEXT]` for those
+    /// of a member of the fleet; repeatable; required
     #[arg(long, value_name = "DIR|cluster")]
-    rules: Option<String>,
+    rules: Vec<String>,
     /// With --rules cluster: namespace to read Alerts and Providers from; repeatable [default: all]
     #[arg(long, value_name = "NAMESPACE")]
     watch_namespace: Vec<String>,
@@ -206,11 +207,13 @@ impl AsFlags for IngestFlags {
 
 impl AsFlags for RulesFlags {
     fn flags(&self) -> Vec<Flag> {
-        let source = self.rules.as_ref().map(|source| {
-            let key = if source == "cluster" {
-                "rules.from"
-            } else {
-                "rules.dir"
+        let has_several = self.rules.len() > 1;
+        let source = self.rules.iter().map(|source| {
+            let key = match source.as_str() {
+                _ if has_several => "rules.sources",
+                source if source.starts_with("cluster=") => "rules.sources",
+                "cluster" => "rules.from",
+                _ => "rules.dir",
             };
             flag("--rules", key, source)
         });
@@ -236,7 +239,7 @@ impl AsFlags for RulesFlags {
             .local_cluster_only
             .then(|| flag("--local-cluster-only", "rules.local_cluster_only", "true"));
         let switches = reject.into_iter().chain(local);
-        let mut flags: Vec<_> = source.into_iter().chain(switches).chain(selector).collect();
+        let mut flags: Vec<_> = source.chain(switches).chain(selector).collect();
         flags.extend(self.watch_namespace.iter().map(watched));
         flags.extend(self.namespace_wildcard_for.iter().map(wildcard));
         flags

@@ -75,6 +75,7 @@ pub mod member;
 pub mod names;
 mod park;
 mod permission;
+pub mod postponed;
 pub mod process_leases;
 pub mod publish;
 pub mod pull;

@@ -12,6 +12,7 @@ pub mod metadata;
 pub mod nearest;
 pub mod object_name;
 pub mod object_state;
+pub mod origin;
 pub mod outcome;
 pub mod process_lease;
 pub mod retry;

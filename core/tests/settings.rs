@@ -88,7 +88,7 @@ fn defaults_apply_without_any_layer() {
         (settings.log.filter.as_str(), settings.log.format),
         ("info", LogFormat::Text)
     );
-    assert_eq!((settings.nats.url, settings.rules.from), (None, None));
+    assert_eq!((settings.nats.url, settings.rules.sources), (None, vec![]));
     assert_eq!(settings.ingest.dedupe_interval, Duration::from_secs(300));
     assert_eq!(
         (settings.ingest.labels, settings.ingest.label_kinds.len()),
@@ -110,17 +110,17 @@ fn defaults_apply_without_any_layer() {
 fn rules_come_from_the_folder_or_cluster_of_the_higher_layer() {
     let folder = Layers::new().with_file("rules: {dir: /etc/rules}");
     assert_eq!(
-        folder.settings().rules.from,
-        Some(RulesFrom::Dir("/etc/rules".into()))
+        folder.settings().rules.sources,
+        [RulesFrom::Dir("/etc/rules".into())]
     );
     let cluster = folder.with_flag("--rules", "rules.from", "cluster");
-    assert_eq!(cluster.settings().rules.from, Some(RulesFrom::Cluster));
+    assert_eq!(cluster.settings().rules.sources, [RulesFrom::Cluster]);
     let back = Layers::new()
         .with_file("rules: {from: cluster}")
         .with_variable("TIDINGS_RULES__DIR", "cluster");
     assert_eq!(
-        back.settings().rules.from,
-        Some(RulesFrom::Dir("cluster".into())),
+        back.settings().rules.sources,
+        [RulesFrom::Dir("cluster".into())],
         "a folder of that name"
     );
     let both = Layers::new().with_file("rules: {from: cluster, dir: /etc/rules}");

@@ -3,11 +3,16 @@
 use std::collections::BTreeMap;
 
 use tidings_core::bus::clusters::Clusters;
+use tidings_core::model::origin;
 use tidings_core::model::verdict::Verdict;
+use tidings_core::wire::Cluster;
 use tidings_rules::{Alert, Options};
 
 /// `None` if the cluster is selected; else why it is not. `clusters` is what the hub knows; nothing
 /// in an event adds to it. An unknown cluster has no labels and is visible to all namespaces.
+///
+/// An Alert that lives in a member sees the events of this member, and no others. What the hub
+/// allows its own namespaces does not concern it.
 pub(crate) fn cluster_verdict(
     alert: &Alert,
     cluster: &str,
@@ -15,16 +20,16 @@ pub(crate) fn cluster_verdict(
     options: &Options,
 ) -> Option<Verdict> {
     static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
-    let is_other = |local: &String| local != cluster;
-    if options.local_cluster.as_ref().is_some_and(is_other) {
-        return Some(Verdict::NotTheLocalCluster);
-    }
     let known = clusters.get(cluster);
-    let is_hidden = known.is_some_and(|known| {
-        !known.visible_to.is_empty() && !known.visible_to.contains(&alert.namespace)
-    });
-    if is_hidden {
-        return Some(Verdict::ClusterNotVisible);
+    match &alert.member {
+        Some(member) if **member != *cluster => return Some(Verdict::NotTheMembersCluster),
+        Some(_) => {}
+        None => {
+            let verdict = hub_verdict(alert, cluster, known, options);
+            if verdict.is_some() {
+                return verdict;
+            }
+        }
     }
     let globs = alert.clusters.as_ref();
     let selector = alert.cluster_selector.as_ref();
@@ -33,6 +38,23 @@ pub(crate) fn cluster_verdict(
             selector.matches(known.map_or(&NO_LABELS, |known| &known.labels))
         });
     (!is_selected).then_some(Verdict::OtherCluster)
+}
+
+/// Whether the hub lets an Alert of its own see the cluster.
+fn hub_verdict(
+    alert: &Alert,
+    cluster: &str,
+    known: Option<&Cluster>,
+    options: &Options,
+) -> Option<Verdict> {
+    let is_other = |local: &String| local != cluster;
+    if options.local_cluster.as_ref().is_some_and(is_other) {
+        return Some(Verdict::NotTheLocalCluster);
+    }
+    let namespace = origin::plain(&alert.namespace);
+    let is_named = |known: &Cluster| known.visible_to.iter().any(|named| named == namespace);
+    let is_hidden = known.is_some_and(|known| !known.visible_to.is_empty() && !is_named(known));
+    is_hidden.then_some(Verdict::ClusterNotVisible)
 }
 
 /// Why the Alert does not select the cluster. Names the values that were compared.
@@ -61,10 +83,11 @@ pub(crate) fn explain_other(alert: &Alert, cluster: &str, clusters: &Clusters) -
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use serde_json::{Value, json};
-    use tidings_core::wire::Cluster;
-    use tidings_rules::Rules;
     use tidings_rules::testing::alert;
+    use tidings_rules::{Rules, RulesOrigin};
 
     use super::*;
 
@@ -147,5 +170,48 @@ mod tests {
         let fields = json!({"clusters": ["prod-*"]});
         let foreign = Some(Verdict::NotTheLocalCluster);
         assert_eq!(verdict(fields, "prod-eu", &options), foreign);
+    }
+
+    #[test]
+    fn an_alert_of_a_member_sees_the_events_of_this_member_only() {
+        let everything = alert("a", "p").with("clusters", json!(["*"])).object();
+        let local_only = Options {
+            local_cluster: Some("hub".into()),
+            ..Options::default()
+        };
+        for options in [Options::default(), local_only] {
+            let rules = Rules::compile(std::slice::from_ref(&everything), &[], &options);
+            let member = RulesOrigin::Member("secret".into());
+            let rules = Arc::new(rules).of_origin(&member);
+            let alert = rules.alert("secret:apps", "a").unwrap();
+            let verdict = |cluster| cluster_verdict(alert, cluster, &clusters(), &options);
+            // The hub shows the cluster to `infra` only, which is about the hub's namespaces.
+            assert_eq!(verdict("secret"), None);
+            for other in ["prod-eu", "hub", "unknown"] {
+                assert_eq!(
+                    verdict(other),
+                    Some(Verdict::NotTheMembersCluster),
+                    "{other}"
+                );
+            }
+        }
+        let narrowed = alert("a", "p").with("clusters", json!(["prod-*"])).object();
+        let rules = Rules::compile(&[narrowed], &[], &Options::default());
+        let rules = Arc::new(rules).of_origin(&RulesOrigin::Member("secret".into()));
+        let alert = rules.alert("secret:apps", "a").unwrap();
+        let verdict = cluster_verdict(alert, "secret", &clusters(), &Options::default());
+        assert_eq!(verdict, Some(Verdict::OtherCluster), "it may select less");
+    }
+
+    #[test]
+    fn an_alert_of_a_folder_beside_the_cluster_is_one_of_the_hub() {
+        let object = alert("a", "p").in_namespace("infra").object();
+        let rules = Rules::compile(&[object], &[], &Options::default());
+        let rules = Arc::new(rules).of_origin(&RulesOrigin::Folder);
+        let alert = rules.alert("folder:infra", "a").unwrap();
+        for cluster in ["secret", "prod-eu", "hub"] {
+            let verdict = cluster_verdict(alert, cluster, &clusters(), &Options::default());
+            assert_eq!(verdict, None, "{cluster}");
+        }
     }
 }

@@ -4,9 +4,10 @@ use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
+use tidings_core::model::origin;
 use tidings_core::runtime::codes::log as codes;
 use tidings_rules::pattern::Patterns;
-use tidings_rules::{Alert, Rules};
+use tidings_rules::{Alert, Rules, RulesOrigin};
 use tokio::sync::watch;
 
 use crate::pattern_searches::LeftOut;
@@ -33,6 +34,24 @@ struct Finding {
     fields: Vec<String>,
     message_bytes: usize,
     seen: Instant,
+}
+
+/// The findings about the Alerts of one source.
+#[derive(Clone, Copy, Debug)]
+pub struct CostlyOf<'a> {
+    all: &'a CostlyPatterns,
+    qualifier: Option<&'a str>,
+}
+
+impl CostlyOf<'_> {
+    /// What was left out of the Alert and why, if its patterns are still the same.
+    pub fn explain(&self, alert: &Alert) -> Option<String> {
+        let namespace = match self.qualifier {
+            Some(qualifier) => origin::qualified(qualifier, &alert.namespace),
+            None => alert.namespace.clone(),
+        };
+        self.all.explain((namespace, alert.name.clone()), alert)
+    }
 }
 
 impl CostlyPatterns {
@@ -78,9 +97,15 @@ impl CostlyPatterns {
         true
     }
 
-    /// What was left out of the Alert and why, if its patterns are still the same.
-    pub fn explain(&self, alert: &Alert) -> Option<String> {
-        let key = (alert.namespace.clone(), alert.name.clone());
+    /// The findings about Alerts of one source, which are asked for with its own namespaces.
+    pub fn of_origin<'a>(&'a self, origin: &'a RulesOrigin) -> CostlyOf<'a> {
+        CostlyOf {
+            all: self,
+            qualifier: origin.qualifier(),
+        }
+    }
+
+    fn explain(&self, key: (String, String), alert: &Alert) -> Option<String> {
         let findings = self.findings.lock();
         let finding = findings.get(&key)?;
         let is_current = finding.seen.elapsed() < KEPT_FOR && finding.patterns == patterns(alert);
@@ -134,7 +159,10 @@ mod tests {
             name: "a".into(),
             fields: vec!["spec.inclusionList[1]".into()],
         };
-        let explain = |rules: &Rules| costly.explain(rules.alert("apps", "a").unwrap());
+        let explain = |rules: &Rules| {
+            let own = costly.of_origin(&RulesOrigin::Hub);
+            own.explain(rules.alert("apps", "a").unwrap())
+        };
         let mut changes = costly.changes();
         assert_eq!(explain(&first), None);
         costly.record(&first, &left_out, 400_000);

@@ -15,12 +15,14 @@
 //! - [`pattern_searches`] limits what patterns may cost for an event; [`costly_patterns`] is what
 //!   became known of it.
 //! - `ahead` routes events of other clusters ahead of the backlog of a few; `backlog` decides when.
+//! - [`catch_up`] matches events again that were routed without the rules of their member.
 //! - [`status`] writes status to Alerts and Providers in a cluster.
 //!
 //! Pure: `backlog`, [`matching`], [`metadata`], [`pattern_searches`], [`mod@plan`].
 
 mod ahead;
 mod backlog;
+pub mod catch_up;
 mod cluster_match;
 pub mod costly_patterns;
 pub mod matching;
@@ -31,8 +33,9 @@ mod planner;
 pub mod route;
 pub mod status;
 
+pub use catch_up::CatchUp;
 pub use costly_patterns::CostlyPatterns;
 pub use matching::Verdict;
 pub use plan::{AlertExplanation, DeliveryPlan, PlanContext, explain, plan};
-pub use route::Router;
+pub use route::{Router, RouterOptions};
 pub use status::{StatusContext, StatusWriter};

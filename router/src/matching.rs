@@ -3,6 +3,7 @@
 use tidings_core::bus::clusters::Clusters;
 use tidings_core::model::flux;
 use tidings_core::model::object_state::{self, ObjectState};
+use tidings_core::model::origin;
 pub use tidings_core::model::verdict::Verdict;
 use tidings_core::{Event, ObjectLabels, object_labels};
 use tidings_rules::pattern::Decision;
@@ -40,7 +41,9 @@ pub fn verdict(
     if searches.search("spec.exclusionList", alert.excluded.as_ref()) == Some(Decision::Match) {
         return Verdict::MessageExcluded;
     }
-    if rules.options().no_cross_namespace_refs && object(event).namespace != alert.namespace {
+    if rules.options().no_cross_namespace_refs
+        && object(event).namespace != origin::plain(&alert.namespace)
+    {
         return Verdict::CrossNamespaceRefused;
     }
     if !rules.may_use_provider(alert) {

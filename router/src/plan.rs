@@ -221,6 +221,11 @@ fn detail(verdict: Verdict, alert: &Alert, event: &Event, clusters: &Clusters) -
             "the event is from cluster \"{}\", and rules.local_cluster_only is set",
             event.cluster
         ),
+        Verdict::NotTheMembersCluster => format!(
+            "the event is from cluster \"{}\", and the Alert lives in cluster \"{}\"",
+            event.cluster,
+            alert.member.as_deref().unwrap_or_default()
+        ),
         Verdict::CrossNamespaceRefused => {
             format!(
                 "the event is from namespace {}, and cross-namespace references are disabled",

@@ -6,10 +6,11 @@ use std::time::Duration;
 use async_nats::jetstream::AckKind;
 use async_nats::jetstream::consumer::pull;
 use parking_lot::Mutex;
-use tidings_core::Delivery;
 use tidings_core::bus::Bus;
 use tidings_core::bus::ahead::AheadConsumer;
+use tidings_core::bus::clusters::Clusters;
 use tidings_core::bus::live_clusters::LiveClusters;
+use tidings_core::bus::postponed::PostponedEvents;
 use tidings_core::bus::publish::until_stored;
 use tidings_core::bus::pull::{PullMemory, Pulled, Puller, Stop};
 use tidings_core::bus::streams;
@@ -20,6 +21,9 @@ use tidings_core::runtime::failpoint;
 use tidings_core::runtime::health::{Check, Health};
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::metrics::labels::{RoutingOutcome, TypeLabel};
+use tidings_core::wire::PostponedEvent;
+use tidings_core::{Delivery, Event};
+use tidings_rules::Rules;
 use tidings_rules::live::LiveRules;
 use tokio_util::sync::CancellationToken;
 
@@ -44,6 +48,8 @@ pub struct Router {
     costly: Arc<CostlyPatterns>,
     clusters: Arc<LiveClusters>,
     planner: Planner,
+    /// Where events are noted whose member's rules are not read; `None` without members.
+    postponed: Option<PostponedEvents>,
     concurrency: usize,
     ahead: Ahead,
     /// The consumer sequence of the last message that was not redelivered, and its stream sequence
@@ -51,18 +57,31 @@ pub struct Router {
     gap: Mutex<Option<(u64, u64)>>,
 }
 
+/// Settings of a router.
+#[derive(Clone, Debug)]
+pub struct RouterOptions {
+    /// The most events that are handled at a time.
+    pub concurrency: usize,
+    /// The name of the cluster that the router runs in.
+    pub own_cluster: String,
+}
+
 impl Router {
-    /// Creates a router that handles up to `concurrency` events at a time, in the cluster
-    /// `own_cluster`. [`Router::run`] starts it.
+    /// Creates a router. [`Router::run`] starts it. `postponed` is needed if rules come from members
+    /// of the fleet.
     pub fn new(
         bus: Bus,
         rules: Arc<LiveRules>,
         metrics: Metrics,
         costly: Arc<CostlyPatterns>,
         clusters: Arc<LiveClusters>,
-        concurrency: usize,
-        own_cluster: String,
+        postponed: Option<PostponedEvents>,
+        options: RouterOptions,
     ) -> Arc<Self> {
+        let RouterOptions {
+            concurrency,
+            own_cluster,
+        } = options;
         let ahead = Ahead::new(bus.clone(), clusters.clone(), own_cluster);
         Arc::new(Self {
             ahead,
@@ -72,6 +91,7 @@ impl Router {
             costly,
             clusters,
             planner: Planner::new(concurrency),
+            postponed,
             concurrency,
             gap: Mutex::default(),
         })
@@ -160,8 +180,17 @@ impl Router {
 
     /// Whether rules and clusters were read. An event that is routed earlier would match too little
     /// or too much.
-    fn is_loaded(&self) -> bool {
+    pub(crate) fn is_loaded(&self) -> bool {
         self.rules.loaded() && self.clusters.loaded()
+    }
+
+    pub(crate) fn rules(&self) -> &LiveRules {
+        &self.rules
+    }
+
+    /// The current rules, and what the hub knows of clusters.
+    pub(crate) fn known(&self) -> (Arc<Rules>, Arc<Clusters>) {
+        (self.rules.current(), self.clusters.current())
     }
 
     /// Routes an event of the first consumer, unless it was routed ahead of others.
@@ -210,6 +239,9 @@ impl Router {
         )
         .await;
         failpoint::reach("router:enqueued");
+        if rules.is_unread(&event.cluster) {
+            self.postpone(&event, pulled.sequence).await;
+        }
         tracing::debug!(
             code = codes::EVENT_ROUTED,
             event.id,
@@ -274,8 +306,34 @@ impl Router {
         self.bus.send_ack(pulled.message.reply.as_ref(), kind).await;
     }
 
+    /// Notes that an event must be matched again with the rules of its member, retrying until it
+    /// succeeds.
+    async fn postpone(&self, event: &Event, sequence: u64) {
+        let Some(postponed) = &self.postponed else {
+            return;
+        };
+        let noted = PostponedEvent {
+            cluster: event.cluster.clone(),
+            sequence,
+            event_id: event.id.clone(),
+        };
+        until_stored(
+            || postponed.add(&noted),
+            |error| {
+                tracing::warn!(
+                    code = codes::EVENT_NOT_POSTPONED,
+                    event.id,
+                    %error,
+                    "event not noted for the rules of its member, retrying"
+                )
+            },
+        )
+        .await;
+        self.metrics.router_events_postponed_total.inc();
+    }
+
     /// Stores a delivery, retrying until it succeeds. Until then the event is not acknowledged.
-    async fn enqueue(&self, delivery: &Delivery) {
+    pub(crate) async fn enqueue(&self, delivery: &Delivery) {
         until_stored(
             || self.bus.enqueue(delivery),
             |error| {

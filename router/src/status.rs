@@ -9,7 +9,9 @@
 //!
 //! One replica writes: the leader, which holds a Lease. The Lease's annotations say how far the
 //! streams are processed. `writer` passes input to a `leader_term`, which decides what to write.
-//! The written statuses are never input, so no write causes another.
+//! The written statuses are never input, so no write causes another. Where rules come from several
+//! clusters, each API server has a leader of its own, which sees what is about its rules
+//! (`ownership`).
 //!
 //! Pure: [`ready_condition`], [`outcomes`], [`status_cache`], [`event_series`], [`lost_events`],
 //! [`write_queue`].
@@ -17,6 +19,7 @@
 pub mod event_series;
 pub mod lost_events;
 pub mod outcomes;
+mod ownership;
 pub mod ready_condition;
 pub mod status_cache;
 pub mod write_queue;

@@ -1,6 +1,7 @@
 //! A compiled Alert: which events it selects, and what it adds to them.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -22,10 +23,13 @@ const MAX_NAME_LENGTH_V1BETA1: usize = 53;
 /// A compiled Alert.
 #[derive(Clone, Debug)]
 pub struct Alert {
-    /// The namespace of the Alert.
+    /// The namespace of the Alert. Where rules come from several sources, it may be qualified with
+    /// the source, as [`origin`](tidings_core::model::origin) says; so are those of Providers.
     pub namespace: String,
     /// The name of the Alert.
     pub name: String,
+    /// The member of the fleet that the Alert lives in. It sees events of this cluster only.
+    pub member: Option<Arc<str>>,
     /// The uid, or a UUIDv5 if the manifest has none.
     pub uid: String,
     /// `spec.suspend`; defaults to false.
@@ -89,6 +93,7 @@ impl Alert {
         let source =
             |source: &SourceSpec| EventSource::compile(source, &identity.namespace, any_namespace);
         Some(Self {
+            member: None,
             uid: report.uid(),
             suspended: spec.suspend.unwrap_or_default(),
             severities: severities(spec.event_severity.as_ref(), version, report),

@@ -55,6 +55,8 @@ pub struct Cluster {
     pub extensions: Option<value::Receiver<Option<Bus>>>,
     /// The store of statuses and other fields that the API server sets.
     pub catalog: Arc<Catalog>,
+    /// The member of the fleet that this cluster is; `None` for the hub's own cluster.
+    pub member: Option<Arc<str>>,
 }
 
 /// The namespaces and labels of the watched objects.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use tidings_core::model::id;
+use tidings_core::model::origin;
 use tidings_core::model::token::hex;
 use url::Url;
 
@@ -38,9 +39,7 @@ impl Rules {
                 Some(message) => Unresolved::Invalid(format!(
                     "Provider {namespace}/{name} is invalid: {message}"
                 )),
-                None => Unresolved::Missing(format!(
-                    "Provider {namespace}/{name} not found; create it in namespace {namespace}"
-                )),
+                None => Unresolved::Missing(self.not_found(namespace, name)),
             }),
         }
     }
@@ -61,6 +60,21 @@ impl Rules {
         match self.is_granted(from, namespace, name) {
             true => self.resolve(namespace, name),
             false => Err(Unresolved::Missing(grant::missing(from, namespace, name))),
+        }
+    }
+}
+
+impl Rules {
+    /// Why a Provider is not part of the rules.
+    fn not_found(&self, namespace: &str, name: &str) -> String {
+        match origin::split(namespace).0 {
+            Some(cluster) if self.is_unread(cluster) => format!(
+                "Provider {namespace}/{name}: the rules of cluster {cluster} were not read since \
+                 this process started; check its API server and its kubeconfig"
+            ),
+            _ => {
+                format!("Provider {namespace}/{name} not found; create it in namespace {namespace}")
+            }
         }
     }
 }

@@ -1,6 +1,8 @@
 //! An immutable snapshot of all compiled rules. Every change creates a new snapshot.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+mod merge;
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Arc, OnceLock};
 
 use crate::alert::Alert;
@@ -38,8 +40,12 @@ pub struct Rules {
     problems: Vec<Problem>,
     lost: Vec<LostExtensions>,
     options: Options,
+    /// The members whose rules are missing, because they were never read.
+    unread: BTreeSet<Arc<str>>,
     #[expect(dead_code, reason = "a value that only keeps others alive")]
     automata: Automata,
+    #[expect(dead_code, reason = "keeps the patterns of merged rules alive")]
+    parts: Vec<Arc<Rules>>,
 }
 
 /// An object that had extension fields, which the API server has dropped.
@@ -178,9 +184,7 @@ impl Rules {
             rules.check_secret(position, &warning);
         }
         rules.sort_problems();
-        rules.alerts.sort_by(|left, right| {
-            (&left.namespace, &left.name).cmp(&(&right.namespace, &right.name))
-        });
+        rules.sort_alerts();
         rules.index = Index::new(&rules.alerts);
         rules
     }
@@ -199,6 +203,12 @@ impl Rules {
         }
         self.sort_problems();
         self
+    }
+
+    fn sort_alerts(&mut self) {
+        self.alerts.sort_by(|left, right| {
+            (&left.namespace, &left.name).cmp(&(&right.namespace, &right.name))
+        });
     }
 
     fn sort_problems(&mut self) {
@@ -423,6 +433,11 @@ impl Rules {
     /// The Provider in effect and its cached resolution.
     pub(crate) fn provider_entry(&self, namespace: &str, name: &str) -> Option<&ProviderEntry> {
         self.providers.get(namespace, name)
+    }
+
+    /// Whether these are merged rules without those of a member, because they were never read.
+    pub fn is_unread(&self, cluster: &str) -> bool {
+        self.unread.contains(cluster)
     }
 
     /// Rejected objects without a last good state, each with the reason.

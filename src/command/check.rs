@@ -88,7 +88,7 @@ fn problems(loaded: &LoadedRules, settings: &Settings) -> anyhow::Result<Vec<Pro
 /// The problem of a folder without Alerts and Providers. Its path is probably wrong, so with
 /// `--strict` it is an error.
 fn nothing_to_check(rules: &Rules, settings: &Settings, strict: bool) -> Option<Problem> {
-    let Some(RulesFrom::Dir(folder)) = &settings.rules.from else {
+    let [RulesFrom::Dir(folder)] = &settings.rules.sources[..] else {
         return None;
     };
     let is_empty = rules.entries().is_empty() && rules.problems().is_empty();

@@ -173,7 +173,7 @@ impl Planner {
         for problem in planner.rules.rules.problems() {
             eprintln!("{}", visible(&ProblemReport::new(problem).line()));
         }
-        if let Some(unknown) = &planner.rules.unknown {
+        if let Some(unknown) = planner.rules.unknown.first() {
             bail!("nothing replayed: {unknown}");
         }
         Ok(planner)

@@ -1,20 +1,21 @@
-//! The rules of one run of a tool: read once, from a folder or from the Kubernetes API.
+//! The rules of one run of a tool: read once, from folders or from the Kubernetes API.
 
 pub mod forget;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::bail;
+use anyhow::{Context as _, bail};
+use futures::future::join_all;
 use serde::Serialize;
 use tidings_core::runtime::config::{RulesFrom, Settings};
-use tidings_core::runtime::kubernetes;
 use tidings_rules::cluster::{self, Catalog, ServedApi};
-use tidings_rules::{LiveRules, Problem, Rules, Severity, folder};
+use tidings_rules::{LiveRules, Problem, Rules, RulesOrigin, Severity, folder};
 use tidings_workers::notifier::kinds;
 use tokio_util::sync::CancellationToken;
 
-use crate::role::rules::{cluster as cluster_of, options, source};
+use crate::role::rules::{NamedSource, cluster as cluster_of, connect, named, options, sources};
 
 /// The time limit for reading all rules of a cluster.
 const CLUSTER_TIMEOUT: Duration = Duration::from_secs(20);
@@ -60,13 +61,14 @@ impl ProblemReport {
 }
 
 /// Rules that were read once.
+#[derive(Default)]
 pub struct LoadedRules {
-    /// The rules, with their problems.
+    /// The rules of all sources, with their problems.
     pub rules: Arc<Rules>,
     /// What this tool cannot know about them.
-    pub unknown: Option<Problem>,
-    /// A client of the cluster that they were read from; `None` for a folder.
-    pub client: Option<kube::Client>,
+    pub unknown: Vec<Problem>,
+    /// Clients of the clusters that they were read from.
+    pub clients: Vec<(RulesOrigin, kube::Client)>,
 }
 
 /// Reads the rules that the settings name. Changes nothing in a cluster.
@@ -75,36 +77,77 @@ pub struct LoadedRules {
 /// No source of rules is set, or it cannot be read. Problems of single objects are in
 /// [`Rules::problems`].
 pub async fn load(settings: &Settings) -> anyhow::Result<LoadedRules> {
-    match source(settings)? {
-        RulesFrom::Dir(dir) => {
-            let rules = folder::load(dir, kinds(), &options(settings));
-            let rules = rules.map_err(|problem| anyhow::anyhow!("{problem}"))?;
-            Ok(LoadedRules {
-                rules: Arc::new(rules),
-                unknown: None,
-                client: None,
-            })
-        }
-        RulesFrom::Cluster => {
-            let client = kubernetes::connect(settings.kubernetes.kubeconfig.as_deref()).await?;
-            let rules = from_cluster(settings, client.clone()).await?;
-            let schemas = ServedApi::discover(&client, true);
-            let schemas = tokio::time::timeout(CLUSTER_TIMEOUT, schemas).await;
-            let schemas = schemas.ok().and_then(Result::ok);
-            Ok(LoadedRules {
-                rules,
-                unknown: schemas.as_ref().and_then(kept_restrictions),
-                client: Some(client),
-            })
-        }
+    let named = named(sources(settings)?);
+    let read = named.iter().map(|source| load_source(settings, source));
+    let mut loaded = LoadedRules::default();
+    let mut parts = Vec::new();
+    for (source, read) in named.iter().zip(join_all(read).await) {
+        let read = read?;
+        loaded.unknown.extend(read.unknown);
+        let client = read.client.map(|client| (source.origin.clone(), client));
+        loaded.clients.extend(client);
+        parts.push(read.rules.of_origin(&source.origin));
     }
+    loaded.rules = match &parts[..] {
+        [part] => part.clone(),
+        _ => Arc::new(Rules::merge(&parts, BTreeSet::new())),
+    };
+    Ok(loaded)
+}
+
+/// The rules of one source, with its own namespaces.
+struct LoadedSource {
+    rules: Arc<Rules>,
+    unknown: Option<Problem>,
+    client: Option<kube::Client>,
+}
+
+async fn load_source(
+    settings: &Settings,
+    source: &NamedSource<'_>,
+) -> anyhow::Result<LoadedSource> {
+    if let RulesFrom::Dir(dir) = source.from {
+        let rules = folder::load(dir, kinds(), &options(settings));
+        let rules = rules.map_err(|problem| anyhow::anyhow!("{problem}"))?;
+        return Ok(LoadedSource {
+            rules: Arc::new(rules),
+            unknown: None,
+            client: None,
+        });
+    }
+    let client = connect(settings, source.from).await?;
+    let of_member = || match source.origin.member() {
+        Some(name) => format!("source cluster={name}"),
+        None => "source cluster".to_owned(),
+    };
+    let rules = from_cluster(settings, client.clone()).await;
+    let rules = rules.with_context(of_member)?;
+    let schemas = ServedApi::discover(&client, true);
+    let schemas = tokio::time::timeout(CLUSTER_TIMEOUT, schemas).await;
+    let schemas = schemas.ok().and_then(Result::ok);
+    Ok(LoadedSource {
+        rules,
+        unknown: schemas.as_ref().and_then(kept_restrictions),
+        client: Some(client),
+    })
 }
 
 impl LoadedRules {
     /// All problems: those of the rules, and what is unknown about them.
     pub fn problems(&self) -> Vec<Problem> {
         let known = self.rules.problems().iter().cloned();
-        known.chain(self.unknown.clone()).collect()
+        known.chain(self.unknown.iter().cloned()).collect()
+    }
+
+    /// A client of the API server of a cluster, if it is a member that rules come from; else of the
+    /// hub's own cluster, if rules come from there.
+    pub fn client(&self, cluster: &str) -> Option<kube::Client> {
+        let find = |is_it: &dyn Fn(&RulesOrigin) -> bool| {
+            let found = self.clients.iter().find(|(origin, _)| is_it(origin));
+            found.map(|(_, client)| client.clone())
+        };
+        let is_member = |origin: &RulesOrigin| origin.member().is_some_and(|it| **it == *cluster);
+        find(&is_member).or_else(|| find(&|origin| *origin == RulesOrigin::Hub))
     }
 }
 

@@ -123,7 +123,8 @@ pub async fn run(arguments: TestArguments) -> anyhow::Result<u8> {
     let mut event = read_event(&arguments, cluster)?;
     let loaded = rules::load(&settings).await?;
     let problems = loaded.problems();
-    let LoadedRules { rules, client, .. } = loaded;
+    let client = loaded.client(cluster);
+    let LoadedRules { rules, .. } = loaded;
     if arguments.labels.is_none() {
         event.labels = read_labels(&settings, client, &event).await?;
     }

@@ -100,9 +100,10 @@ impl Reporter {
 
     /// Updates what the next report says. Returns whether the readiness changed.
     fn look(&mut self) -> bool {
-        let failures = self.health.failures();
+        let (failures, warnings) = (self.health.failures(), self.health.warnings());
         let reasons: Vec<String> = failures
             .iter()
+            .chain(&warnings)
             .map(|(part, trouble)| format!("{part}: {trouble}"))
             .collect();
         let was_ready = std::mem::replace(&mut self.heartbeat.ready, failures.is_empty());

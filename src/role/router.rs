@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
+use anyhow::Context as _;
 use clap::Args;
 use tidings_core::bus::Bus;
 use tidings_core::bus::live_clusters::LiveClusters;
+use tidings_core::bus::postponed::PostponedEvents;
 use tidings_core::bus::setup::StreamPolicy;
 use tidings_core::runtime::config::Role;
-use tidings_router::{CostlyPatterns, Router, StatusContext, StatusWriter};
+use tidings_router::{CatchUp, CostlyPatterns, Router, RouterOptions, StatusContext, StatusWriter};
 use tidings_workers::http::HttpClients;
 use tidings_workers::rule_checks::RuleChecks;
+
+use tracing::Instrument as _;
 
 use crate::flags::{
     AsFlags, CommonFlags, KubernetesFlags, RouterFlags, RulesFlags, flag, settings,
@@ -17,6 +21,8 @@ use crate::flags::{
 use crate::process::{Process, start_log};
 use crate::role::rules::{ActiveRules, RulesCluster};
 use crate::role::{Context, bus, clusters, rules, worker};
+
+const NO_CONSUMERS: &str = "cannot open the bucket consumers";
 
 /// Arguments of `tidings router`.
 #[derive(Args, Debug)]
@@ -61,64 +67,88 @@ pub async fn run(arguments: RouterArguments) -> anyhow::Result<()> {
             let rules = rules.loaded(&bus).await?;
             rules::answer_names(context, &bus, &rules).await?;
             let clusters = clusters::start(context, &bus);
-            start(
-                context,
-                &bus,
-                &rules,
-                clusters,
-                &worker::http_clients(context)?,
-            );
-            Ok(())
+            let http_clients = worker::http_clients(context)?;
+            start(context, &bus, &rules, clusters, &http_clients).await
         })
         .await
 }
 
-/// Starts to route events. Also starts to write status if the rules come from a cluster.
-pub fn start(
+/// Starts to route events. Also starts to write status to each cluster that rules come from.
+///
+/// # Errors
+/// A bucket cannot be used.
+pub async fn start(
     context: &Context,
     bus: &Bus,
     rules: &ActiveRules,
     clusters: Arc<LiveClusters>,
     http_clients: &HttpClients,
-) {
+) -> anyhow::Result<()> {
     let costly = Arc::new(CostlyPatterns::default());
-    if let Some(cluster) = &rules.cluster {
-        let mut writer = status_writer(context, bus, rules, cluster, http_clients.clone());
+    for cluster in &rules.clusters {
+        let mut writer = status_writer(context, bus, cluster, http_clients.clone());
         writer.context.costly = costly.clone();
-        context
-            .tasks
-            .spawn(writer.run(context.stop.pulling.clone()));
+        context.tasks.spawn(
+            writer
+                .run(context.stop.pulling.clone())
+                .instrument(cluster.span.clone()),
+        );
     }
+    let members = rules.members();
+    let postponed = match members.is_empty() {
+        true => None,
+        false => Some(PostponedEvents::open(bus).await.context(NO_CONSUMERS)?),
+    };
     let router = Router::new(
         bus.clone(),
         rules.live.clone(),
         context.metrics.clone(),
         costly,
         clusters,
-        context.settings.router.concurrency,
-        context.settings.cluster.clone(),
+        postponed.clone(),
+        RouterOptions {
+            concurrency: context.settings.router.concurrency,
+            own_cluster: context.settings.cluster.clone(),
+        },
     );
+    if let Some(postponed) = postponed {
+        let router = router.clone();
+        let catch_up = CatchUp {
+            router,
+            postponed,
+            members,
+        };
+        context
+            .tasks
+            .spawn(catch_up.run(context.stop.pulling.clone()));
+    }
     let memory = context.memory.routing;
     context
         .tasks
         .spawn(router.run(memory, &context.health, context.stop.clone()));
+    Ok(())
 }
 
 fn status_writer(
     context: &Context,
     bus: &Bus,
-    rules: &ActiveRules,
     cluster: &RulesCluster,
     http_clients: HttpClients,
 ) -> StatusWriter {
     let client = cluster.client.clone();
-    let namespace = context.settings.kubernetes.namespace.clone();
+    let origin = cluster.source.origin.clone();
+    // In a member, the context of its kubeconfig names the namespace of the Lease.
+    let namespace = match origin.member() {
+        Some(_) => None,
+        None => context.settings.kubernetes.namespace.clone(),
+    };
     StatusWriter {
         namespace: namespace.unwrap_or_else(|| client.default_namespace().to_owned()),
         bus: bus.clone(),
         context: StatusContext {
             client,
-            rules: rules.live.clone(),
+            origin,
+            rules: cluster.source.live.clone(),
             catalog: cluster.catalog.clone(),
             costly: Arc::default(),
             checks: Arc::new(RuleChecks::new(http_clients)),

@@ -1,40 +1,56 @@
 //! Reads the rules for router and worker, and reports whether they can be read.
 
+mod sources;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use tidings_core::bus::Bus;
 use tidings_core::bus::names::{NameAnswer, RuleName};
 use tidings_core::runtime::config::{RulesFrom, Settings};
 use tidings_core::runtime::health::Check;
-use tidings_core::runtime::kubernetes;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_rules::cluster::{self, Catalog, Cluster, WatchScope};
 use tidings_rules::folder::{self, Folder};
 use tidings_rules::options::MOST_PATTERN_BYTES;
-use tidings_rules::{LiveRules, Options, Rules};
+use tidings_rules::{LiveRules, Options, Rules, RulesSource};
 use tidings_workers::notifier::kinds;
 use tidings_workers::rule_checks::RuleChecks;
 use tokio::sync::watch;
+use tracing::{Instrument as _, Span};
 
 use crate::role::{Context, worker};
+pub use sources::{NamedSource, connect, named};
 
 /// The rules of a process.
 pub struct ActiveRules {
-    /// The current snapshot, replaced when the rules change.
+    /// The current snapshot of all sources, replaced when the rules change.
     pub live: Arc<LiveRules>,
-    /// The cluster that the rules come from; `None` for a folder.
-    pub cluster: Option<RulesCluster>,
+    /// The clusters among the sources.
+    pub clusters: Vec<RulesCluster>,
 }
 
-/// The cluster that rules come from.
+impl ActiveRules {
+    /// The members of the fleet among the sources.
+    pub fn members(&self) -> Vec<Arc<str>> {
+        let clusters = self.clusters.iter();
+        let members = clusters.filter_map(|cluster| cluster.source.origin.member());
+        members.cloned().collect()
+    }
+}
+
+/// A cluster that rules come from.
 pub struct RulesCluster {
+    /// Its rules, with its own namespaces.
+    pub source: RulesSource,
     /// A client of its API server.
     pub client: kube::Client,
     /// The observed state of Alerts and Providers, besides their spec.
     pub catalog: Arc<Catalog>,
+    /// Names the source in the log, if there are several.
+    pub span: Span,
 }
 
 /// Rules that are being read.
@@ -56,31 +72,46 @@ impl StartedRules {
     }
 }
 
-/// Starts to read rules. Retries if the API server does not answer.
+/// Starts to read rules. Retries if an API server does not answer.
 ///
 /// # Errors
-/// The folder cannot be read, or no cluster is configured.
+/// A folder or a kubeconfig cannot be read, or no cluster is configured.
 pub async fn start(context: &Context, is_router: bool) -> anyhow::Result<StartedRules> {
-    let live = Arc::new(LiveRules::default());
-    let changes = live.changes();
+    check_source(&context.settings)?;
     let (bus, connected) = watch::channel(None);
-    let cluster = match source(&context.settings)? {
-        RulesFrom::Dir(dir) => {
-            follow_folder(context, dir, live.clone())?;
-            None
+    let (mut started, mut clusters) = (Vec::new(), Vec::new());
+    for named in sources::named(sources(&context.settings)?) {
+        let source = RulesSource {
+            origin: named.origin.clone(),
+            live: Arc::default(),
+        };
+        match named.from {
+            RulesFrom::Dir(dir) => follow_folder(context, &named, dir, source.live.clone())?,
+            RulesFrom::Cluster | RulesFrom::Member(_) => {
+                let extensions = is_router.then(|| connected.clone());
+                clusters.push(follow_cluster(context, &named, &source, extensions).await?);
+            }
         }
-        RulesFrom::Cluster => {
-            Some(follow_cluster(context, is_router, live.clone(), &connected).await?)
-        }
-    };
+        let report = sources::report(source.live.clone(), named.label, context.metrics.clone());
+        tokio::spawn(report);
+        started.push(source);
+    }
+    let reading = started.iter().map(|source| source.live.clone()).collect();
+    let live = sources::merged(started, &context.stop.holding);
+    let changes = live.changes();
     let check = context.health.optional_check("rules");
-    tokio::spawn(report(live.clone(), check, context.metrics.clone()));
+    tokio::spawn(report(
+        live.clone(),
+        reading,
+        check,
+        context.metrics.clone(),
+    ));
     if is_router {
         let check = context.health.optional_check("extensions");
         tokio::spawn(report_lost(live.clone(), check, context.metrics.clone()));
     }
     Ok(StartedRules {
-        rules: ActiveRules { live, cluster },
+        rules: ActiveRules { live, clusters },
         changes,
         bus,
     })
@@ -90,54 +121,72 @@ pub async fn start(context: &Context, is_router: bool) -> anyhow::Result<Started
 ///
 /// # Errors
 /// No source is set.
-pub fn source(settings: &Settings) -> anyhow::Result<&RulesFrom> {
-    settings.rules.from.as_ref().context(
-        "no rules: pass --rules DIR for a folder of Alerts and Providers, or --rules cluster",
-    )
+pub fn sources(settings: &Settings) -> anyhow::Result<&[RulesFrom]> {
+    let sources = &settings.rules.sources[..];
+    ensure!(
+        !sources.is_empty(),
+        "no rules: pass --rules DIR for a folder of Alerts and Providers, or --rules cluster"
+    );
+    Ok(sources)
 }
 
-/// Checks that a source of rules is set, and that a folder can be read. Roles call this before they
+/// Checks that a source of rules is set, and that folders can be read. Roles call this before they
 /// start anything.
 ///
 /// # Errors
-/// No source is set, or the folder cannot be read.
+/// No source is set, or a folder cannot be read.
 pub fn check_source(settings: &Settings) -> anyhow::Result<()> {
-    let RulesFrom::Dir(dir) = source(settings)? else {
-        return Ok(());
-    };
-    std::fs::read_dir(dir).map(drop).with_context(|| {
-        format!(
-            "cannot read the rules folder {}: pass another with --rules",
-            dir.display()
-        )
-    })
+    for source in sources(settings)? {
+        let RulesFrom::Dir(dir) = source else {
+            continue;
+        };
+        std::fs::read_dir(dir).map(drop).with_context(|| {
+            format!(
+                "cannot read the rules folder {}: pass another with --rules",
+                dir.display()
+            )
+        })?;
+    }
+    Ok(())
 }
 
-fn follow_folder(context: &Context, dir: &Path, live: Arc<LiveRules>) -> anyhow::Result<()> {
-    check_source(&context.settings)?;
+fn follow_folder(
+    context: &Context,
+    named: &NamedSource<'_>,
+    dir: &Path,
+    live: Arc<LiveRules>,
+) -> anyhow::Result<()> {
     let checks = Arc::new(RuleChecks::new(worker::http_clients(context)?));
     let folder = Folder::new(dir, kinds(), options_of(context)).with_checks(checks);
-    tokio::spawn(folder::follow(live, folder, context.stop.holding.clone()));
+    let follow = folder::follow(live, folder, context.stop.holding.clone());
+    tokio::spawn(follow.instrument(named.span.clone()));
     Ok(())
 }
 
 async fn follow_cluster(
     context: &Context,
-    is_router: bool,
-    live: Arc<LiveRules>,
-    bus: &watch::Receiver<Option<Bus>>,
+    named: &NamedSource<'_>,
+    source: &RulesSource,
+    extensions: Option<watch::Receiver<Option<Bus>>>,
 ) -> anyhow::Result<RulesCluster> {
     let settings = &context.settings;
-    let client = kubernetes::connect(settings.kubernetes.kubeconfig.as_deref()).await?;
+    let client = sources::connect(settings, named.from).await?;
     let catalog = Arc::new(Catalog::default());
     let cluster = Cluster {
-        remove_finalizers: is_router && settings.router.release_finalizers,
-        extensions: is_router.then(|| bus.clone()),
+        remove_finalizers: extensions.is_some() && settings.router.release_finalizers,
+        extensions,
         options: options_of(context),
+        member: source.origin.member().cloned(),
         ..cluster(settings, client.clone(), catalog.clone())
     };
-    tokio::spawn(cluster::follow(cluster, live, context.stop.holding.clone()));
-    Ok(RulesCluster { client, catalog })
+    let follow = cluster::follow(cluster, source.live.clone(), context.stop.holding.clone());
+    tokio::spawn(follow.instrument(named.span.clone()));
+    Ok(RulesCluster {
+        source: source.clone(),
+        client,
+        catalog,
+        span: named.span.clone(),
+    })
 }
 
 /// The rules of a cluster as the settings select them. Nothing in the cluster is changed.
@@ -153,14 +202,17 @@ pub fn cluster(settings: &Settings, client: kube::Client, catalog: Arc<Catalog>)
         remove_finalizers: false,
         extensions: None,
         catalog,
+        member: None,
     }
 }
 
-/// The options for all rules of this process.
+/// The options for the rules of each source of this process. The sources share the memory for
+/// patterns equally.
 fn options_of(context: &Context) -> Options {
-    let share = usize::try_from(context.memory.patterns).unwrap_or(usize::MAX);
+    let sources = context.settings.rules.sources.len().max(1);
+    let share = usize::try_from(context.memory.patterns).unwrap_or(usize::MAX) / sources;
     Options {
-        pattern_bytes: share.min(MOST_PATTERN_BYTES),
+        pattern_bytes: share.min(MOST_PATTERN_BYTES / sources),
         ..options(&context.settings)
     }
 }
@@ -205,8 +257,9 @@ const LONG_RELOAD: Duration = Duration::from_secs(10);
 const RELOAD_CHECK_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Why rules are not up to date.
-fn trouble(live: &LiveRules, problem: Option<&str>) -> Option<String> {
-    let long = live.reloads_for().filter(|time| *time > LONG_RELOAD);
+fn trouble(live: &LiveRules, sources: &[Arc<LiveRules>], problem: Option<&str>) -> Option<String> {
+    let reloads = sources.iter().filter_map(|source| source.reloads_for());
+    let long = reloads.max().filter(|time| *time > LONG_RELOAD);
     let reload = long.map(|time| {
         format!(
             "reading and compiling the rules has taken {} s so far, and the last rules stay in \
@@ -219,7 +272,12 @@ fn trouble(live: &LiveRules, problem: Option<&str>) -> Option<String> {
 }
 
 /// Updates readiness and metrics whenever the rules or the state of their source change.
-async fn report(live: Arc<LiveRules>, check: Check, metrics: Metrics) {
+async fn report(
+    live: Arc<LiveRules>,
+    sources: Vec<Arc<LiveRules>>,
+    check: Check,
+    metrics: Metrics,
+) {
     let (mut changes, mut problems) = (live.changes(), live.source_problems());
     let mut counted = 0;
     loop {
@@ -240,7 +298,7 @@ async fn report(live: Arc<LiveRules>, check: Check, metrics: Metrics) {
             if live.loaded() {
                 check.succeed();
             }
-            if let Some(trouble) = trouble(&live, problem.as_deref()) {
+            if let Some(trouble) = trouble(&live, &sources, problem.as_deref()) {
                 check.fail(trouble);
             }
             tokio::select! {

@@ -125,7 +125,7 @@ async fn run_roles(
             endpoint.start(context, &bus)?;
             let http_clients = worker::http_clients(context)?;
             let clusters = clusters::start(context, &bus);
-            router::start(context, &bus, &rules, clusters.clone(), &http_clients);
+            router::start(context, &bus, &rules, clusters.clone(), &http_clients).await?;
             worker::start(context, &bus, &rules, clusters, http_clients).await
         })
         .await

@@ -19,6 +19,7 @@ mod rbac;
 mod rules;
 mod secrets;
 mod services;
+mod several;
 mod status;
 mod test_rules;
 mod token_review;

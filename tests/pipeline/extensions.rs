@@ -26,7 +26,7 @@ pub async fn bus(rig: &Rig) -> Bus {
 }
 
 async fn records(rig: &Rig) -> ExtensionRecords {
-    ExtensionRecords::open(&bus(rig).await)
+    ExtensionRecords::open(&bus(rig).await, None)
         .await
         .expect("a role created the bucket")
 }

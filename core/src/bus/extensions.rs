@@ -1,5 +1,6 @@
 //! The bucket `extensions`: which extension fields each Alert and Provider had. All routers share
-//! it.
+//! it. The keys of members begin with the name of the cluster, because each cluster deletes the
+//! records of its deleted objects, and clusters that were cloned have equal uids.
 
 use futures::{StreamExt, TryStreamExt, stream};
 
@@ -15,6 +16,8 @@ const MAX_READS: usize = 16;
 #[derive(Clone)]
 pub struct ExtensionRecords {
     records: Records,
+    /// What the keys begin with.
+    prefix: String,
 }
 
 /// A record as it is stored.
@@ -27,14 +30,25 @@ pub struct StoredExtensions {
 }
 
 impl ExtensionRecords {
-    /// Opens the bucket.
+    /// Opens the records of the hub's own cluster, or of a member of the fleet.
     ///
     /// # Errors
     /// The bucket does not exist, or the bus is unavailable.
-    pub async fn open(bus: &Bus) -> Result<Self, BusError> {
+    pub async fn open(bus: &Bus, member: Option<&str>) -> Result<Self, BusError> {
         Ok(Self {
             records: Records::open(bus, streams::EXTENSIONS).await?,
+            prefix: member.map_or_else(String::new, |name| format!("{}.", Token::new(name))),
         })
+    }
+
+    fn key(&self, uid: &str) -> String {
+        format!("{}{}", self.prefix, Token::new(uid))
+    }
+
+    /// Whether a key is that of an object of this cluster. A uid has no dot.
+    fn is_own(&self, key: &str) -> bool {
+        let uid = key.strip_prefix(&self.prefix);
+        uid.is_some_and(|uid| !uid.contains('.'))
     }
 
     /// The version of the bucket. A deleted bucket is first recreated, empty.
@@ -51,6 +65,7 @@ impl ExtensionRecords {
     /// The bus is unavailable. Some records may not have been read.
     pub async fn all(&self) -> Result<Vec<StoredExtensions>, BusError> {
         let keys = self.records.keys().await?;
+        let keys = keys.into_iter().filter(|key| self.is_own(key));
         let read = |key: String| async move { self.records.load::<RuleExtensions>(&key).await };
         let loaded: Vec<_> = stream::iter(keys)
             .map(read)
@@ -77,7 +92,7 @@ impl ExtensionRecords {
         record: &RuleExtensions,
         revision: Option<u64>,
     ) -> Result<Option<u64>, BusError> {
-        let key = key(&record.uid);
+        let key = self.key(&record.uid);
         let stored = self.records.store(&key, record, revision).await?;
         if stored.is_some() || revision.is_some() {
             return Ok(stored);
@@ -93,10 +108,6 @@ impl ExtensionRecords {
     /// # Errors
     /// The record may still be there.
     pub async fn remove(&self, uid: &str) -> Result<(), BusError> {
-        self.records.remove(&key(uid)).await
+        self.records.remove(&self.key(uid)).await
     }
-}
-
-fn key(uid: &str) -> String {
-    Token::new(uid).as_str().to_owned()
 }

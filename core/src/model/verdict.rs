@@ -27,6 +27,8 @@ terms! {
              add --visible-to`).";
         NotTheLocalCluster = "not-the-local-cluster",
             "`rules.local_cluster_only` is set, and the event is from another cluster.";
+        NotTheMembersCluster = "not-the-members-cluster",
+            "The alert lives in a member of the fleet, and the event is from another cluster.";
         CrossNamespaceRefused = "cross-namespace-refused",
             "The object is in another namespace than the alert, and \
              `rules.no_cross_namespace_refs` is set.";

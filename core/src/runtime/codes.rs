@@ -181,6 +181,19 @@ pub mod log {
              events are routed in order meanwhile.";
         EVENT_ROUTED, "event-routed", "debug",
             "An event was matched; `deliveries` says how many deliveries it caused.";
+        EVENT_NOT_POSTPONED, "event-not-postponed", "warn",
+            "It cannot be noted that an event must be matched again with the rules of its member. \
+             The event is not acknowledged until it can.";
+        CATCH_UP_FAILED, "catch-up-failed", "warn",
+            "Events that were routed without the rules of their member cannot be read from the \
+             bucket `consumers`. The router tries again. If NATS refuses it, run `tidings fleet \
+             update`.";
+        CAUGHT_UP, "caught-up", "info",
+            "The rules of the member `source` are read, and this number of `events` that were \
+             routed without them is matched.";
+        POSTPONED_EVENT_GONE, "postponed-event-gone", "error",
+            "An event is not stored any more, and the rules of its member `source` were not read \
+             until then. The Alerts of this member never saw it.";
         EVENT_RETURNED, "event-returned", "debug",
             "Too many events of the namespace wait for costly patterns. The event is returned to \
              the server and delivered again soon.";
@@ -286,6 +299,10 @@ pub mod log {
         RULES_LOADED, "rules-loaded", "info",
             "A snapshot of the rules takes effect, with this number of active `alerts` and \
              `providers`, and of `problems`.";
+        MEMBER_RULES_UNREAD, "member-rules-unread", "warn",
+            "The rules of the member `source` were not read since the process started. It works \
+             without them, and uses them as soon as they are read. Check the member's API server \
+             and its kubeconfig.";
         RULE_PROBLEM, "rule-problem", "error",
             "An object of the rules is rejected or cannot work (error), or is doubtful (warn). \
              The fields `file`, `line`, `object` and `field` say where; `problem` has the fix.";

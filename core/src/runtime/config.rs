@@ -16,6 +16,7 @@ mod layer;
 mod mistake;
 mod pod;
 mod read;
+mod rules;
 mod secret;
 pub mod table;
 mod value;
@@ -32,6 +33,7 @@ pub use ingest::{
 };
 pub use layer::{Flag, Sources, environment};
 pub use mistake::{Mistake, Mistakes, Origin};
+pub use rules::{MemberRules, RulesFrom, RulesSettings};
 pub use secret::{Secret, Servers};
 pub use value::Severity;
 
@@ -132,34 +134,6 @@ pub struct KubernetesSettings {
     pub kubeconfig: Option<PathBuf>,
     /// `kubernetes.namespace`: the namespace of our Leases; default: the pod's.
     pub namespace: Option<String>,
-}
-
-/// Where rules are read from, and what they may refer to.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct RulesSettings {
-    /// `rules.from` or `rules.dir`.
-    pub from: Option<RulesFrom>,
-    /// `rules.namespaces`: the namespaces of the cluster to read; empty for all.
-    pub namespaces: Vec<String>,
-    /// `rules.label_selector`: selects the Alerts and Providers of the cluster.
-    pub label_selector: Option<String>,
-    /// `rules.no_cross_namespace_refs`: an Alert gets only events of its own namespace.
-    pub no_cross_namespace_refs: bool,
-    /// `rules.namespace_wildcard_for`: namespaces whose Alerts may set `namespace: "*"`.
-    pub namespace_wildcard_for: Vec<String>,
-    /// `rules.local_cluster_only`: an Alert gets only events of the cluster of the setting
-    /// `cluster`.
-    pub local_cluster_only: bool,
-}
-
-/// The source of the rules.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum RulesFrom {
-    /// The Kubernetes API.
-    Cluster,
-    /// A folder of manifests.
-    Dir(PathBuf),
 }
 
 /// How events are routed.
@@ -270,8 +244,10 @@ impl Settings {
     }
 
     fn read(reader: &mut Reader) -> Self {
+        let cluster = reader.value("cluster", value::text);
         Self {
-            cluster: reader.value("cluster", value::text),
+            rules: RulesSettings::read(reader, &cluster),
+            cluster,
             listen: reader.value("listen", value::address),
             admin: reader.optional("admin", value::address),
             data: reader.value("data", value::path),
@@ -287,15 +263,6 @@ impl Settings {
             kubernetes: KubernetesSettings {
                 kubeconfig: reader.optional("kubernetes.kubeconfig", value::path),
                 namespace: reader.optional("kubernetes.namespace", value::text),
-            },
-            rules: RulesSettings {
-                from: reader.either(("rules.from", value::cluster), ("rules.dir", value::folder)),
-                namespaces: reader.list("rules.namespaces"),
-                label_selector: reader.optional("rules.label_selector", value::text),
-                no_cross_namespace_refs: reader
-                    .value("rules.no_cross_namespace_refs", value::switch),
-                namespace_wildcard_for: reader.list("rules.namespace_wildcard_for"),
-                local_cluster_only: reader.value("rules.local_cluster_only", value::switch),
             },
             ingest: IngestSettings::read(reader),
             router: RouterSettings {

@@ -1,12 +1,15 @@
-//! The Kubernetes API: the client, and leader election among replicas.
+//! The Kubernetes API: the clients, and leader election among replicas.
 
 pub mod kind;
 pub mod lease;
 
 use std::path::Path;
+use std::time::Duration;
 
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
+
+use crate::runtime::config::MemberRules;
 
 /// No client for the Kubernetes API can be built.
 #[derive(Debug, thiserror::Error)]
@@ -14,6 +17,16 @@ pub enum ConnectError {
     /// The kubeconfig is missing or invalid.
     #[error("kubernetes.kubeconfig: cannot use {file}: {source}")]
     Kubeconfig {
+        /// The file.
+        file: String,
+        /// The error.
+        source: kube::config::KubeconfigError,
+    },
+    /// The kubeconfig of a member of the fleet is missing or invalid.
+    #[error("rules.sources: cluster={name}: cannot use {file}: {source}")]
+    Member {
+        /// The name of the member.
+        name: String,
         /// The file.
         file: String,
         /// The error.
@@ -27,6 +40,8 @@ pub enum ConnectError {
     Client(#[from] kube::Error),
 }
 
+/// How long a connection to the API server of a member may take. Another attempt follows.
+const MEMBER_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// The path of the service account's token in a pod.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
@@ -55,5 +70,26 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> 
                 .map_err(refuse)?
         }
     };
+    Ok(Client::try_from(config)?)
+}
+
+/// Builds a client for the API server of a member of the fleet. Does not connect yet.
+///
+/// # Errors
+/// The kubeconfig cannot be read, or it is invalid.
+pub async fn connect_to_member(member: &MemberRules) -> Result<Client, ConnectError> {
+    let refuse = |source| ConnectError::Member {
+        name: member.name.clone(),
+        file: member.kubeconfig.display().to_string(),
+        source,
+    };
+    let read = Kubeconfig::read_from(&member.kubeconfig).map_err(refuse)?;
+    let options = KubeConfigOptions {
+        context: member.context.clone(),
+        ..KubeConfigOptions::default()
+    };
+    let config = Config::from_custom_kubeconfig(read, &options).await;
+    let mut config = config.map_err(refuse)?;
+    config.connect_timeout = Some(MEMBER_CONNECT_TIMEOUT);
     Ok(Client::try_from(config)?)
 }

@@ -21,8 +21,8 @@ use crate::runtime::config::Role;
 use labels::{
     AttemptLabels, AuthenticationOutcome, BridgeOutcome, CircuitLabels, DeliveryLabels,
     EdgeOutcome, HandshakeFailure, KilledBy, KubernetesEventOutcome, Label, LabelLookup, Labels,
-    LostFrom, QueueLabels, RequestOutcome, RoutingOutcome, StatusWriteOutcome, StreamLabel,
-    TypeLabel,
+    LostFrom, QueueLabels, RequestOutcome, RoutingOutcome, SourceLabel, StatusWriteOutcome,
+    StreamLabel, TypeLabel,
 };
 
 /// One metric, as the docs list it.
@@ -149,6 +149,9 @@ metrics! {
     router_events_returned_total: Counter = Counter::default(),
         "Events that were returned to the server, because many events of their namespace with \
          costly patterns waited.";
+    router_events_postponed_total: Counter = Counter::default(),
+        "Events of a member that were routed without its rules, because these were not read yet. \
+         They are matched with them later.";
     router_lost_to_retention_total: Counter = Counter::default(),
         "Events that the stream EVENTS evicted before a router read them. Above 0: events are \
          lost.";
@@ -230,8 +233,13 @@ metrics! {
     rules_snapshots_total: Counter = Counter::default(),
         "Snapshots of the rules that were put into use.";
     rules_source_connected: Gauge = Gauge::default(),
-        "1 while the rules' folder or API server can be read; else 0. Only up, router and worker \
-         have it.";
+        "1 while all sources of rules, folders and API servers, can be read; else 0. Only up, \
+         router and worker have it.";
+    rules_source_up: Family<SourceLabel, Gauge> = Family::default(),
+        "1 while a source of rules is read and can be read; else 0. The source is `cluster`, \
+         `folder`, or the name of a member.";
+    rules_source_problems: Family<SourceLabel, Gauge> = Family::default(),
+        "Problems of the rules of a source.";
 }
 
 /// The fields that only roles with a router set.

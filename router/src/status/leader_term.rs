@@ -13,11 +13,12 @@ use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::wire::{Circuit, DeadLetter, Outcome};
 use tidings_rules::cluster::Catalog;
-use tidings_rules::{Identity, LiveRules, TypeChecks};
+use tidings_rules::{Identity, LiveRules, RulesOrigin, TypeChecks};
 
 use crate::costly_patterns::CostlyPatterns;
 use crate::status::event_series::DeadLetterEvents;
 use crate::status::lost_events::LostEvents;
+use crate::status::ownership;
 use crate::status::ready_condition::{self, ReadyCondition};
 use crate::status::status_cache::StatusCache;
 use crate::status::stream_reader::StreamMessage;
@@ -27,7 +28,9 @@ use crate::status::write_queue::{Backoff, WriteQueue};
 pub struct StatusContext {
     /// The client of the API server.
     pub client: Client,
-    /// The rules.
+    /// Where the rules are from. What is about rules of other sources is ignored.
+    pub origin: RulesOrigin,
+    /// The rules of this API server, with its namespaces.
     pub rules: Arc<LiveRules>,
     /// The objects of the rules on the API server.
     pub catalog: Arc<Catalog>,
@@ -76,9 +79,13 @@ impl<'a> LeaderTerm<'a> {
     pub(super) async fn check_rules(&mut self) {
         let (rules, checks) = (self.context.rules.current(), self.context.checks.clone());
         let costly = self.context.costly.clone();
+        let origin = self.context.origin.clone();
         self.lost.update(rules.lost(), Timestamp::now());
         let checked = tokio::task::spawn_blocking(move || {
-            let conditions = ready_condition::ready_conditions(&rules, checks.as_ref(), &costly);
+            let conditions = {
+                let costly = costly.of_origin(&origin);
+                ready_condition::ready_conditions(&rules, checks.as_ref(), &costly)
+            };
             (rules, conditions)
         });
         let (rules, conditions): (_, HashMap<Identity, ReadyCondition>) = match checked.await {
@@ -129,9 +136,10 @@ impl<'a> LeaderTerm<'a> {
 
     pub(super) fn apply_outcome(&mut self, message: &StreamMessage) {
         self.next_read.0 = Some(message.sequence + 1);
-        let Ok(outcome) = Outcome::decode(message.payload.clone()) else {
+        let Ok(mut outcome) = Outcome::decode(message.payload.clone()) else {
             return;
         };
+        ownership::keep_own_of_outcome(&self.context.origin, &mut outcome);
         let changed = self
             .cache
             .apply_outcome(message.sequence, &outcome, message.stored);
@@ -143,9 +151,10 @@ impl<'a> LeaderTerm<'a> {
     /// Adds a dead letter to the Events of its Alert, unless the Alert no longer exists.
     pub(super) fn apply_dead_letter(&mut self, message: &StreamMessage) {
         self.next_read.1 = Some(message.sequence + 1);
-        let Ok(dead_letter) = DeadLetter::decode(message.payload.clone()) else {
+        let Ok(mut dead_letter) = DeadLetter::decode(message.payload.clone()) else {
             return;
         };
+        ownership::keep_own_of_dead_letter(&self.context.origin, &mut dead_letter);
         let alert = dead_letter
             .delivery
             .as_ref()
@@ -161,7 +170,10 @@ impl<'a> LeaderTerm<'a> {
         }
     }
 
-    pub(super) fn apply_circuit(&mut self, circuit: Circuit) {
+    pub(super) fn apply_circuit(&mut self, mut circuit: Circuit) {
+        if !ownership::keep_own_circuit(&self.context.origin, &mut circuit) {
+            return;
+        }
         match self.cache.apply_circuit(circuit) {
             Some((identity, true)) => self.queue.push_condition(&identity),
             Some((identity, false)) => self.queue.push_update(&identity, Instant::now()),

@@ -8,7 +8,7 @@ use tidings_rules::snapshot::RuleEntry;
 use tidings_rules::verify::{self, Finding, Subject};
 use tidings_rules::{Alert, Identity, Problem, Rules, Severity, TypeChecks};
 
-use crate::costly_patterns::CostlyPatterns;
+use crate::costly_patterns::CostlyOf;
 
 /// The longest message of a condition; longer ones are cut.
 const MAX_MESSAGE_BYTES: usize = 1024;
@@ -140,7 +140,7 @@ impl ReadyCondition {
 pub fn ready_conditions(
     rules: &Rules,
     checks: &dyn TypeChecks,
-    costly: &CostlyPatterns,
+    costly: &CostlyOf<'_>,
 ) -> HashMap<Identity, ReadyCondition> {
     let mut findings: HashMap<Identity, Vec<Finding>> = HashMap::new();
     for finding in verify::findings(rules, checks) {
@@ -192,7 +192,7 @@ fn alert(
     entry: &RuleEntry,
     mut problems_found: Vec<(Reason, String)>,
     conditions: &HashMap<Identity, ReadyCondition>,
-    costly: &CostlyPatterns,
+    costly: &CostlyOf<'_>,
 ) -> ReadyCondition {
     let Identity {
         namespace, name, ..
@@ -261,9 +261,10 @@ mod tests {
     use serde_json::{Value, json};
     use tidings_rules::template::{Escape, Program};
     use tidings_rules::testing;
-    use tidings_rules::{Family, Kind, Kinds, Object, Options, ResolvedProvider};
+    use tidings_rules::{Family, Kind, Kinds, Object, Options, ResolvedProvider, RulesOrigin};
 
     use super::*;
+    use crate::costly_patterns::CostlyPatterns;
     use crate::pattern_searches::LeftOut;
 
     const KINDS: Kinds = &[Kind::new("slack", Family::Message)];
@@ -315,7 +316,8 @@ mod tests {
     /// The reason and message of each object.
     fn found(objects: &[Object]) -> HashMap<String, (&'static str, String)> {
         let rules = Rules::compile(objects, KINDS, &Options::default());
-        let conditions = ready_conditions(&rules, &Checks, &CostlyPatterns::default());
+        let costly = CostlyPatterns::default();
+        let conditions = ready_conditions(&rules, &Checks, &costly.of_origin(&RulesOrigin::Hub));
         assert_eq!(conditions.len(), rules.entries().len());
         conditions
             .into_iter()
@@ -502,6 +504,7 @@ mod tests {
         };
         costly.record(&before, &left_out, 400_000);
         let condition = |rules: &Rules| {
+            let costly = costly.of_origin(&RulesOrigin::Hub);
             let mut conditions = ready_conditions(rules, &Checks, &costly);
             let identity = rules.entries()[0].identity.clone();
             let condition = conditions.remove(&identity).unwrap();

@@ -53,7 +53,9 @@ pub async fn follow(cluster: Cluster, live: Arc<LiveRules>, stop: CancellationTo
     let runtime = Handle::current();
     // Checking and compiling rules takes time, so it has a thread of its own. Requests still run on
     // the runtime.
+    let span = tracing::Span::current();
     let thread = tokio::task::spawn_blocking(move || {
+        let _of_this_source = span.enter();
         let mut follower = Follower::new(cluster, live);
         runtime.block_on(stop.run_until_cancelled(follower.run()));
     });
@@ -109,6 +111,7 @@ impl Follower {
             remove_finalizers,
             extensions,
             catalog,
+            member,
         } = cluster;
         Self {
             client,
@@ -123,7 +126,7 @@ impl Follower {
             watched: HashSet::new(),
             reads: FuturesUnordered::new(),
             removals: FinalizerRemovals::new(remove_finalizers),
-            bucket: KeptBucket::new(extensions),
+            bucket: KeptBucket::new(extensions, member),
             awaits_bucket: false,
             lacks_schema: false,
             schemas: FuturesUnordered::new(),

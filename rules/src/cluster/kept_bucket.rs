@@ -1,5 +1,6 @@
 //! Reads and writes the bucket of [`Kept`](super::kept::Kept) in the background.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, FutureExt};
@@ -23,6 +24,8 @@ const MAX_WRITES: usize = 16;
 pub(super) struct KeptBucket {
     /// The bus, once it is connected; `None` if nothing is kept.
     bus: Option<watch::Receiver<Option<Bus>>>,
+    /// The member of the fleet that the objects are in.
+    member: Option<Arc<str>>,
     records: Option<ExtensionRecords>,
     /// The version that was last read.
     version: Option<BucketVersion>,
@@ -44,9 +47,10 @@ pub(super) enum BucketResult {
 }
 
 impl KeptBucket {
-    pub(super) fn new(bus: Option<watch::Receiver<Option<Bus>>>) -> Self {
+    pub(super) fn new(bus: Option<watch::Receiver<Option<Bus>>>, member: Option<Arc<str>>) -> Self {
         Self {
             bus,
+            member,
             records: None,
             version: None,
             running: FuturesUnordered::new(),
@@ -72,7 +76,9 @@ impl KeptBucket {
         };
         let version = self.version.filter(|_| !in_any_case);
         let records = self.records.clone();
-        self.running.push(load(bus, records, version).boxed());
+        let member = self.member.clone();
+        self.running
+            .push(load(bus, member, records, version).boxed());
     }
 
     /// Writes changes, unless a request is running.
@@ -108,6 +114,7 @@ impl KeptBucket {
 
 async fn load(
     mut bus: watch::Receiver<Option<Bus>>,
+    member: Option<Arc<str>>,
     records: Option<ExtensionRecords>,
     version: Option<BucketVersion>,
 ) -> BucketResult {
@@ -118,7 +125,7 @@ async fn load(
     let read = async {
         let records = match records {
             Some(records) => records,
-            None => ExtensionRecords::open(&bus).await?,
+            None => ExtensionRecords::open(&bus, member.as_deref()).await?,
         };
         // Before the records, so that a later change is read next time.
         let now = records.version().await?;

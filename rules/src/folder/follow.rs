@@ -57,8 +57,9 @@ pub async fn follow(live: Arc<LiveRules>, mut folder: Folder, stop: Cancellation
 
 /// Reads the folder on a blocking thread, and replaces the rules if it has changed.
 async fn refresh(live: &Arc<LiveRules>, mut folder: Folder) -> Option<Folder> {
-    let live = live.clone();
+    let (live, span) = (live.clone(), tracing::Span::current());
     let read = tokio::task::spawn_blocking(move || {
+        let _of_this_source = span.enter();
         let _reload = live.start_reload();
         match folder.read() {
             Ok(tree) => {

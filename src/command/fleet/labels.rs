@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 
 use anyhow::{Context as _, bail, ensure};
+use tidings_core::model::origin::{MAX_CLUSTER_NAME, is_cluster_name};
 use tidings_rules::alert::is_label;
 use tidings_rules::grant::is_namespace;
 
-/// The longest name of a cluster, in bytes.
-const MAX_NAME: usize = 253;
 /// The most labels of a cluster.
 const MAX_LABELS: usize = 64;
 
@@ -19,11 +18,10 @@ pub type Labels = BTreeMap<String, String>;
 /// # Errors
 /// It is empty, too long, or has other characters than letters, digits, `.`, `_` and `-`.
 pub fn check_name(name: &str) -> anyhow::Result<()> {
-    let starts_well = name.starts_with(|first: char| first.is_ascii_alphanumeric());
     ensure!(
-        starts_well && name.len() <= MAX_NAME && name.bytes().all(is_name),
-        "cluster {name:?}: expected up to {MAX_NAME} letters, digits, `.`, `_` and `-`, starting \
-         with a letter or digit"
+        is_cluster_name(name),
+        "cluster {name:?}: expected up to {MAX_CLUSTER_NAME} letters, digits, `.`, `_` and `-`, \
+         starting with a letter or digit"
     );
     Ok(())
 }
@@ -76,10 +74,6 @@ pub fn check_namespace(name: &str) -> anyhow::Result<()> {
         "--visible-to {name:?}: expected a namespace: up to 63 lowercase letters, digits and `-`"
     );
     Ok(())
-}
-
-fn is_name(byte: u8) -> bool {
-    byte.is_ascii_alphanumeric() || b"._-".contains(&byte)
 }
 
 #[cfg(test)]

@@ -199,7 +199,12 @@ fn router() -> Vec<Grant> {
             &[streams::CONSUMERS, streams::COUNTS, streams::EXTENSIONS],
         ),
         own_heartbeats(),
-        follow(&[streams::LIMITS, streams::EXTENSIONS, streams::CLUSTERS]),
+        follow(&[
+            streams::LIMITS,
+            streams::EXTENSIONS,
+            streams::CLUSTERS,
+            streams::CONSUMERS,
+        ]),
     ]);
     grants
 }

@@ -159,7 +159,7 @@ async fn before(
 async fn alerts(arguments: &RenameArguments) -> anyhow::Result<Vec<AffectedAlert>> {
     let flags = [arguments.rules.flags(), arguments.kubernetes.flags()].concat();
     let settings = settings(&arguments.location.common, flags)?;
-    if settings.rules.from.is_none() {
+    if settings.rules.sources.is_empty() {
         return Ok(Vec::new());
     }
     let loaded = rules::load(&settings).await?;

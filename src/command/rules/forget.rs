@@ -3,6 +3,7 @@
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand, ValueEnum};
 use tidings_core::bus::extensions::{ExtensionRecords, StoredExtensions};
+use tidings_core::model::origin;
 
 use crate::command::tool::{BusArguments, bus, print_line};
 
@@ -33,7 +34,8 @@ struct ForgetArguments {
     bus: BusArguments,
     /// Kind of the object
     kind: Kind,
-    /// Object; without NAMESPACE, in the namespace `default`
+    /// Object; without NAMESPACE, in the namespace `default`; in a member of the fleet,
+    /// CLUSTER:NAMESPACE/NAME
     #[arg(value_name = "[NAMESPACE/]NAME")]
     name: String,
     /// Show what would be forgotten, and change nothing
@@ -51,7 +53,8 @@ struct ForgetArguments {
 pub async fn run(arguments: RulesArguments) -> anyhow::Result<()> {
     let Action::Forget(arguments) = arguments.action;
     let bus = bus(&arguments.bus).await?;
-    let records = ExtensionRecords::open(&bus)
+    let (cluster, _) = named(&arguments.name);
+    let records = ExtensionRecords::open(&bus, cluster)
         .await
         .context("cannot open the bucket extensions")?;
     let found = find(&arguments, records.all().await?)?;
@@ -80,8 +83,7 @@ fn find(
         Kind::Alert => "Alert",
         Kind::Provider => "Provider",
     };
-    let name = arguments.name.as_str();
-    let (namespace, name) = name.split_once('/').unwrap_or(("default", name));
+    let (_, (namespace, name)) = named(&arguments.name);
     let known: Vec<_> = stored.iter().map(object).collect();
     let found: Vec<_> = stored
         .into_iter()
@@ -98,6 +100,13 @@ fn find(
         );
     }
     Ok(found)
+}
+
+/// The member of the fleet, if one is named, and namespace and name.
+fn named(text: &str) -> (Option<&str>, (&str, &str)) {
+    let (namespace, name) = text.split_once('/').unwrap_or(("default", text));
+    let (cluster, namespace) = origin::split(namespace);
+    (cluster, (namespace, name))
 }
 
 fn object(stored: &StoredExtensions) -> String {

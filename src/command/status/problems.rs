@@ -44,6 +44,7 @@ pub fn problems(report: &Report, reading: &Reading, known: Known) -> Vec<Problem
         missing(report, "worker", "a worker", "no worker"),
     );
     add("not-ready", not_ready(report));
+    add("works-in-part", working_in_part(report));
     add("pool-without-worker", pools_without_worker(report));
     add("cluster-without-ingest", clusters_without_ingest(report));
     add("deliveries-wait", waiting(report, reading));
@@ -80,6 +81,18 @@ fn not_ready(report: &Report) -> Vec<String> {
         .map(|process| {
             let reason = process.reason.as_deref().unwrap_or("no reason given");
             format!("{} is not ready: {reason}", name(process))
+        })
+        .collect()
+}
+
+/// What a ready process reports, such as a source of rules that cannot be read.
+fn working_in_part(report: &Report) -> Vec<String> {
+    let ready = report.processes.iter().filter(|process| process.is_ready);
+    let alive = ready.filter(|process| process.is_alive);
+    alive
+        .filter_map(|process| {
+            let reason = process.reason.as_deref()?;
+            Some(format!("{} works only in part: {reason}", name(process)))
         })
         .collect()
 }

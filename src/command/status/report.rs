@@ -63,7 +63,7 @@ pub struct Process {
     pub reported_seconds_ago: u64,
     pub is_alive: bool,
     pub is_ready: bool,
-    /// Why it is not ready.
+    /// Why it is not ready, or what works only in part.
     pub reason: Option<String>,
     pub credentials_expire_at: Option<String>,
 }

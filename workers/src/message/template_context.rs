@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 use serde_json::Value;
 use tidings_core::model::flux;
+use tidings_core::model::origin;
 use tidings_rules::ResolvedProvider;
 
 use crate::message::Message;
@@ -72,7 +73,7 @@ impl TemplateContext {
         let mut event = flux::to_value(message.event, &metadata);
         event["message"] = cut_bytes(&message.event.message, LONGEST_TEXT).into();
         let named = |namespace: &str, name: &str| Named {
-            namespace: namespace.to_owned(),
+            namespace: origin::plain(namespace).to_owned(),
             name: name.to_owned(),
         };
         let commit = commit(&metadata);

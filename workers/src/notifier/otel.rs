@@ -13,6 +13,7 @@ use async_trait::async_trait;
 use prost::Message as _;
 use reqwest::Method;
 use sha2::{Digest, Sha256};
+use tidings_core::model::origin;
 use tidings_core::{Failure, Reason};
 use tidings_rules::{Family, ResolvedProvider};
 use url::Url;
@@ -149,13 +150,14 @@ fn check(response: &Response) -> Result<u16, Failure> {
 
 fn export(message: &Message<'_>) -> ExportRequest {
     let alert = message.alert;
+    let namespace = origin::plain(&alert.namespace);
     let resource = [
         ("service.instance.id", alert.uid.clone()),
         (
             "service.name",
-            format!("{}/{}", alert.namespace, alert.name),
+            format!("{namespace}/{}", alert.name),
         ),
-        ("service.namespace", alert.namespace.clone()),
+        ("service.namespace", namespace.to_owned()),
     ];
     let scope_spans = ScopeSpans {
         scope: Some(InstrumentationScope {

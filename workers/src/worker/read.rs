@@ -1,12 +1,14 @@
 //! Reads a delivery from a message, which any client of the bus may have published.
 
 use bytes::Bytes;
+use tidings_core::model::origin::MAX_CLUSTER_NAME;
 use tidings_core::model::time::from_proto;
 use tidings_core::{Delivery, Message as _};
 
-/// The longest id of a delivery, and the longest name of an object or id of an event, in bytes.
+/// The longest id of a delivery, and the longest name of an object or id of an event, in bytes. A
+/// namespace that is qualified with the name of a cluster is the longest name.
 const MAX_ID: usize = 200;
-const MAX_NAME: usize = 253;
+const MAX_NAME: usize = MAX_CLUSTER_NAME + 1 + 63;
 
 /// The delivery in a message. `None` if it is not one that a router plans: its ids go into headers
 /// and keys, so another one would fail at each redelivery.

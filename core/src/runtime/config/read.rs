@@ -180,6 +180,11 @@ impl Reader {
         if other_rank > rank { second } else { first }
     }
 
+    /// The layer that sets a key; a higher layer is greater.
+    pub(super) fn rank(&self, key: &str) -> Option<u8> {
+        self.given.get(key).map(|(_, origin)| origin.rank())
+    }
+
     /// Requires both keys or neither.
     pub(super) fn pair(
         &mut self,

@@ -118,13 +118,17 @@ settings! {
         "--kubeconfig FILE", ROLES, "Kubeconfig of the cluster.";
     "kubernetes.namespace", Otherwise("the pod's, else the one of the kubeconfig's context"), "",
         ROLES, "Namespace of the Leases that Tidings creates.";
-    "rules.from", Otherwise("none; set this or `rules.dir`"), "--rules cluster", RULES,
-        "`cluster`: read rules from the Kubernetes API.";
+    "rules.from", Otherwise("none; set this, `rules.dir` or `rules.sources`"), "--rules cluster",
+        RULES, "`cluster`: read rules from the Kubernetes API.";
     "rules.dir", Otherwise("none"), "--rules DIR", RULES, "Folder of manifests to read rules from.";
+    "rules.sources", Otherwise("none"), "--rules SOURCE", RULES,
+        "[Several sources](../fleet.md#rules-from-several-clusters) of rules: a folder, `cluster`, \
+         and `cluster=NAME:FILE` or `cluster=NAME:FILE#CONTEXT` for each member, with its \
+         kubeconfig.";
     "rules.namespaces", Otherwise("all namespaces"), "--watch-namespace NAMESPACE", RULES,
-        "Namespaces of the cluster whose rules are read.";
+        "Namespaces of clusters whose rules are read.";
     "rules.label_selector", Otherwise("none"), "--watch-label-selector SELECTOR", RULES,
-        "Label selector for the Alerts and Providers of the cluster.";
+        "Label selector for the Alerts and Providers of clusters.";
     "rules.no_cross_namespace_refs", Value("false"), "--no-cross-namespace-refs", ROUTER,
         "Give an Alert only events of its own namespace.";
     "rules.namespace_wildcard_for", Otherwise("none"), "--namespace-wildcard-for NAMESPACE", ROUTER,

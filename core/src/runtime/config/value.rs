@@ -11,7 +11,6 @@ use serde::{Serialize, Serializer};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 
-use super::RulesFrom;
 use super::secret::Servers;
 use crate::runtime::kubernetes::kind::ObjectKind;
 use crate::runtime::telemetry::LogFormat;
@@ -42,19 +41,6 @@ pub(super) fn path(text: &str) -> Parsed<PathBuf> {
     } else {
         Ok(PathBuf::from(text))
     }
-}
-
-/// The Kubernetes API is the only source of rules that is not a folder.
-pub(super) fn cluster(text: &str) -> Parsed<RulesFrom> {
-    if text == "cluster" {
-        Ok(RulesFrom::Cluster)
-    } else {
-        Err("cluster; for a folder set rules.dir")
-    }
-}
-
-pub(super) fn folder(text: &str) -> Parsed<RulesFrom> {
-    path(text).map(RulesFrom::Dir)
 }
 
 pub(super) fn switch(text: &str) -> Parsed<bool> {

@@ -295,6 +295,14 @@ terms! {
 }
 
 label_set! {
+    /// A source of rules.
+    pub struct SourceLabel {
+        /// `cluster`, `folder`, or the name of a member of the fleet.
+        source: String,
+    }
+}
+
+label_set! {
     /// The provider type alone.
     pub struct TypeLabel {
         /// The provider type.

@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value as Json, json};
 use tidings_core::model::flux;
 use tidings_core::model::object_state::{self, ObjectState, ReasonStates};
+use tidings_core::model::origin;
 use tidings_core::{Failure, Reason};
 use tidings_rules::ResolvedProvider;
 
@@ -221,7 +222,8 @@ pub fn remote_state(is_same: bool) -> RemoteState {
 fn alert_manifest(message: &Message<'_>) -> Json {
     let alert = message.alert;
     let manifest = serde_json::from_str(&alert.manifest).unwrap_or_else(|_| {
-        let metadata = json!({"name": alert.name, "namespace": alert.namespace, "uid": alert.uid});
+        let namespace = origin::plain(&alert.namespace);
+        let metadata = json!({"name": alert.name, "namespace": namespace, "uid": alert.uid});
         json!({"kind": "Alert", "metadata": metadata})
     });
     without_empty_fields(manifest)

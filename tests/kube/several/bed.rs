@@ -1,0 +1,229 @@
+//! Three API servers, and a NATS server with the files of `tidings fleet`.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use async_nats::{Client, ConnectOptions, jetstream};
+use k8s_openapi::api::events::v1::Event;
+use kube::api::{Api, ListParams};
+use parking_lot::Mutex;
+use serde_json::{Value, json};
+use tidings_core::model::access::Access;
+use tidings_core::{DeadLetter, Message};
+use tidings_rig::{KubeApiServer, NAMESPACE, Process, Rig, Role, eventually};
+use tokio::process::Command;
+
+use crate::TIDINGS;
+use crate::object::objects;
+
+/// The members of the fleet.
+pub const MEMBERS: [&str; 2] = ["eu", "us"];
+/// The namespace of the service accounts in `deploy/`, and of the Leases.
+const ACCOUNTS: &str = "tidings";
+
+/// A cluster: an API server with the CRDs, the RBAC rules of `deploy/`, and the namespace of
+/// [`tidings_rig::event`].
+pub struct Cluster {
+    pub server: KubeApiServer,
+}
+
+impl Cluster {
+    async fn start() -> Self {
+        let server = KubeApiServer::start().await;
+        server.install_crds().await;
+        let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("deploy");
+        let deploy = deploy.display().to_string();
+        let apply = ["apply", "--server-side", "--kustomize", &deploy];
+        server.kubectl(&apply).await.expect_success();
+        let create = ["create", "namespace", NAMESPACE];
+        server.kubectl(&create).await.expect_success();
+        Self { server }
+    }
+
+    /// `kubectl apply` in the namespace of events.
+    pub async fn apply(&self, objects: &[Value]) {
+        let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
+        self.server.apply(NAMESPACE, &list.to_string()).await;
+    }
+
+    /// The kubeconfig of a service account, as `docs/fleet.md` writes it.
+    pub async fn kubeconfig(&self, account: &str) -> PathBuf {
+        let file = self.server.kubeconfig_for(ACCOUNTS, account).await;
+        let text = std::fs::read_to_string(&file).expect("the rig wrote the file");
+        let mut kubeconfig: Value = serde_json::from_str(&text).expect("the rig writes JSON");
+        kubeconfig["contexts"][0]["context"]["namespace"] = ACCOUNTS.into();
+        std::fs::write(&file, kubeconfig.to_string()).expect("the rig's folder is writable");
+        file
+    }
+
+    /// Waits until the status of an object has a field, and returns the status.
+    pub async fn status_with(&self, kind: &str, name: &str, field: &str) -> Value {
+        let client = self.server.client().await;
+        let api = objects(&client, NAMESPACE, "v1beta3", kind);
+        let what = format!("{kind} {name} in {} has {field}", self.server.url());
+        eventually(&what, async || {
+            let object = json!(api.get(name).await.ok()?);
+            let status = object["status"].clone();
+            (!status[field].is_null()).then_some(status)
+        })
+        .await
+    }
+
+    /// The Kubernetes Events about dead letters.
+    pub async fn dead_letter_events(&self) -> Vec<Event> {
+        let api: Api<Event> = Api::namespaced(self.server.client().await, NAMESPACE);
+        let list = api.list(&ListParams::default()).await;
+        let mut events = list.expect("the API server responds").items;
+        events.retain(|event| event.reason.as_deref() == Some("NotificationDispatchFailed"));
+        events
+    }
+}
+
+/// A hub and two members.
+pub struct Fleet {
+    pub rig: Rig,
+    pub hub: Cluster,
+    pub eu: Cluster,
+    pub us: Cluster,
+    dir: PathBuf,
+}
+
+impl Fleet {
+    pub async fn start() -> Self {
+        let (hub, eu, us) = tokio::join!(Cluster::start(), Cluster::start(), Cluster::start());
+        let rig = Rig::start_configured(TIDINGS, async |folder, port| {
+            let dir = folder.join("fleet");
+            let listen = format!("127.0.0.1:{port}");
+            fleet(&["init", text(&dir), "--listen", &listen]).await;
+            dir.join("nats.conf")
+        })
+        .await;
+        let dir = rig.folder().join("fleet");
+        let started = Self {
+            rig,
+            hub,
+            eu,
+            us,
+            dir,
+        };
+        for name in MEMBERS {
+            started.run(&["add", name]).await;
+        }
+        started
+    }
+
+    /// Runs `tidings fleet` with these arguments.
+    pub async fn run(&self, arguments: &[&str]) {
+        let (action, rest) = arguments.split_first().expect("an action is given");
+        fleet(&[&[action, "--dir", text(&self.dir)], rest].concat()).await;
+    }
+
+    /// Runs a router and a worker with the rules of all clusters and of the rig's folder.
+    pub async fn roles(&self) -> [Process; 2] {
+        self.rig.run_all(self.configured_roles().await).await
+    }
+
+    /// The roles that [`Fleet::roles`] runs. Needs all API servers.
+    pub async fn configured_roles(&self) -> [Role; 2] {
+        let router = self.role(Role::router(), "router").await;
+        [router, self.role(Role::worker(), "worker").await]
+    }
+
+    async fn role(&self, role: Role, name: &str) -> Role {
+        let account = format!("tidings-{name}");
+        let mut role = role
+            .in_cluster(&self.hub.kubeconfig(&account).await)
+            .env("TIDINGS_KUBERNETES__NAMESPACE", ACCOUNTS)
+            .args(["--rules", text(self.rig.rules().folder())]);
+        for (member, cluster) in MEMBERS.iter().zip([&self.eu, &self.us]) {
+            let file = cluster.kubeconfig(&account).await;
+            let source = format!("cluster={member}:{}", file.display());
+            role = role.args(["--rules", &source]);
+        }
+        self.with_credentials(role, name)
+    }
+
+    /// Runs an ingest for each member.
+    pub async fn members(&self) -> [Process; 2] {
+        let role = |name: &str| {
+            let role = Role::ingest().args(["--cluster", name]);
+            self.with_credentials(role, name)
+        };
+        self.rig.run_all(MEMBERS.map(role)).await
+    }
+
+    fn with_credentials(&self, role: Role, name: &str) -> Role {
+        role.env("TIDINGS_NATS__CREDENTIALS", text(&self.credentials(name)))
+    }
+
+    fn credentials(&self, name: &str) -> PathBuf {
+        self.dir.join(format!("creds/{name}.creds"))
+    }
+
+    /// Waits until all events are routed and no delivery is left.
+    pub async fn drained(&self) {
+        let (client, _) = self.client("tools").await;
+        let jetstream = jetstream::new(client);
+        eventually("all events are routed and delivered", async || {
+            let events = jetstream.get_stream("EVENTS").await.ok()?;
+            let router = events.consumer_info("router").await.ok()?;
+            let is_routed = router.num_pending == 0 && router.num_ack_pending == 0;
+            let mut deliveries = jetstream.get_stream("DELIVERIES").await.ok()?;
+            let left = deliveries.info().await.ok()?.state.messages;
+            (is_routed && left == 0).then_some(())
+        })
+        .await;
+    }
+
+    /// All dead letters, oldest first.
+    pub async fn dead_letters(&self) -> Vec<DeadLetter> {
+        let (client, _) = self.client("tools").await;
+        let stream = jetstream::new(client).get_stream("DEAD").await;
+        let mut stream = stream.expect("the roles created the stream");
+        let state = stream
+            .info()
+            .await
+            .expect("the server answers")
+            .state
+            .clone();
+        let mut dead = Vec::new();
+        for sequence in 1..=state.last_sequence {
+            let message = stream.get_raw_message(sequence).await;
+            let payload = message.expect("nothing was deleted").payload;
+            dead.push(DeadLetter::decode(payload).expect("DEAD holds dead letters"));
+        }
+        dead
+    }
+
+    /// A NATS client with the credentials of a user, and what the server refuses it.
+    pub async fn client(&self, name: &str) -> (Client, Arc<Mutex<Vec<String>>>) {
+        let file = self.credentials(name);
+        let credentials = std::fs::read_to_string(file).expect("the file was issued");
+        let access = Access::of_credentials(&credentials);
+        let violations = Arc::<Mutex<Vec<String>>>::default();
+        let collected = violations.clone();
+        let client = ConnectOptions::with_credentials(&credentials)
+            .expect("the file was issued")
+            .custom_inbox_prefix(access.inbox_prefix().expect("a user has an inbox"))
+            .event_callback(move |event| {
+                collected.lock().push(event.to_string());
+                std::future::ready(())
+            })
+            .connect(self.rig.url())
+            .await
+            .expect("nats-server responds");
+        (client, violations)
+    }
+}
+
+/// Runs `tidings fleet`.
+async fn fleet(arguments: &[&str]) {
+    let mut command = Command::new(TIDINGS);
+    let output = command.arg("fleet").args(arguments).output().await;
+    let output = output.expect("the executable can be started");
+    assert!(output.status.success(), "{arguments:?}: {output:?}");
+}
+
+fn text(path: &Path) -> &str {
+    path.to_str().expect("the rig's paths are text")
+}
