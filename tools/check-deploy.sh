@@ -81,6 +81,9 @@ compare deploy/overlays/standard --set mode=standard
 compare "$folder/all" --set mode=standard,nats.tlsSecret=tidings-nats-tls \
     --set monitoring.podMonitor.enabled=true,monitoring.prometheusRule.enabled=true
 
+echo "migration"
+tools/deploy/check_migration.sh
+
 echo "alerting rules, runbooks and dashboard"
 "$promtool" check rules deploy/monitoring/alerts.yaml >"$folder/promtool" ||
     fail "$(cat "$folder/promtool")"

@@ -83,6 +83,7 @@ fn endpoint(
         store,
         cluster: "eu-1".to_owned(),
         objects: None,
+        tee: None,
         bodies: BodyBudget::new(MEMORY_FOR_BODIES, bodies.clone()),
         events: Arc::new(Semaphore::new(64 << 10)),
         dedupe_interval: Duration::from_secs(300),

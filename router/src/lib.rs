@@ -14,6 +14,7 @@
 //! - [`mod@plan`] builds deliveries and explains verdicts; `planner` decides where it runs.
 //! - [`pattern_searches`] limits what patterns may cost for an event; [`costly_patterns`] is what
 //!   became known of it.
+//! - [`shadow`] records deliveries instead of storing them, in shadow mode.
 //! - [`status`] writes status to Alerts and Providers in a cluster.
 //!
 //! Pure: [`matching`], [`metadata`], [`pattern_searches`], [`mod@plan`].
@@ -26,10 +27,12 @@ pub mod pattern_searches;
 pub mod plan;
 mod planner;
 pub mod route;
+pub mod shadow;
 pub mod status;
 
 pub use costly_patterns::CostlyPatterns;
 pub use matching::Verdict;
 pub use plan::{AlertExplanation, DeliveryPlan, PlanContext, explain, plan};
 pub use route::Router;
+pub use shadow::Foresee;
 pub use status::{StatusContext, StatusWriter};

@@ -4,7 +4,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::Mutex;
-use tidings_core::Delivery;
 use tidings_core::bus::Bus;
 use tidings_core::bus::live_clusters::LiveClusters;
 use tidings_core::bus::publish::until_stored;
@@ -17,17 +16,22 @@ use tidings_core::runtime::failpoint;
 use tidings_core::runtime::health::Health;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::metrics::labels::{RoutingOutcome, TypeLabel};
+use tidings_core::{Delivery, Event};
+use tidings_rules::Rules;
 use tidings_rules::live::LiveRules;
 
 use crate::costly_patterns::CostlyPatterns;
 use crate::plan::PlanContext;
 use crate::planner::Planner;
+use crate::shadow::Foresee;
 
 /// The most bytes of one pull.
 const MAX_PULL_BYTES: usize = 4 << 20;
 /// How much of its message's size an event needs: the message, the event, and its deliveries, which
 /// carry small events.
 const COPIES: usize = 4;
+/// What rendering one delivery needs in addition, in shadow mode.
+const COPIES_TO_RENDER: usize = 4;
 
 /// Routes events: plans the deliveries of each event and stores them.
 pub struct Router {
@@ -38,6 +42,8 @@ pub struct Router {
     clusters: Arc<LiveClusters>,
     planner: Planner,
     concurrency: usize,
+    /// Records deliveries instead of storing them, in shadow mode.
+    shadow: Option<Arc<dyn Foresee>>,
     /// The consumer sequence of the last message that was not redelivered, and its stream sequence
     /// minus that.
     gap: Mutex<Option<(u64, u64)>>,
@@ -45,7 +51,7 @@ pub struct Router {
 
 impl Router {
     /// Creates a router that handles up to `concurrency` events at a time. [`Router::run`] starts
-    /// it.
+    /// it. With `shadow` it records deliveries, and stores none.
     pub fn new(
         bus: Bus,
         rules: Arc<LiveRules>,
@@ -53,6 +59,7 @@ impl Router {
         costly: Arc<CostlyPatterns>,
         clusters: Arc<LiveClusters>,
         concurrency: usize,
+        shadow: Option<Arc<dyn Foresee>>,
     ) -> Arc<Self> {
         Arc::new(Self {
             bus,
@@ -62,8 +69,17 @@ impl Router {
             clusters,
             planner: Planner::new(concurrency),
             concurrency,
+            shadow,
             gap: Mutex::default(),
         })
+    }
+
+    pub(crate) fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Routes until `stop`, with this much `memory` for events. Pulls no events before the first
@@ -80,6 +96,10 @@ impl Router {
         stop: Stop,
     ) -> impl Future<Output = ()> + Send + use<> {
         let check = health.check("pull router", Some(Duration::from_secs(30)));
+        let copies = match &self.shadow {
+            None => COPIES,
+            Some(_) => COPIES + COPIES_TO_RENDER,
+        };
         let consumer = streams::router_consumer();
         let puller = Puller {
             bus: self.bus.clone(),
@@ -87,7 +107,7 @@ impl Router {
             consumer,
             capacity: self.concurrency,
             bytes: MAX_PULL_BYTES,
-            memory: PullMemory::new(memory, COPIES),
+            memory: PullMemory::new(memory, copies),
             check,
         };
         let (pulling, router) = (self.clone(), self);
@@ -134,14 +154,7 @@ impl Router {
                 .get_or_create(verdict)
                 .inc();
         }
-        failpoint::reach("router:enqueueing");
-        futures::future::join_all(
-            plan.deliveries
-                .iter()
-                .map(|delivery| self.enqueue(delivery)),
-        )
-        .await;
-        failpoint::reach("router:enqueued");
+        let stored = self.store(&plan.deliveries, &event, &rules).await;
         tracing::debug!(
             code = codes::EVENT_ROUTED,
             event.id,
@@ -153,11 +166,25 @@ impl Router {
             if plan.deliveries.is_empty() {
                 RoutingOutcome::Unmatched
             } else {
-                RoutingOutcome::Planned
+                stored
             },
         )
         .await;
         failpoint::reach("router:acknowledged");
+    }
+
+    /// Stores deliveries for workers, or only records them in shadow mode.
+    async fn store(&self, deliveries: &[Delivery], event: &Event, rules: &Rules) -> RoutingOutcome {
+        if let Some(shadow) = &self.shadow {
+            self.record_all(shadow.as_ref(), deliveries, event, rules)
+                .await;
+            return RoutingOutcome::Recorded;
+        }
+        failpoint::reach("router:enqueueing");
+        let enqueued = deliveries.iter().map(|delivery| self.enqueue(delivery));
+        futures::future::join_all(enqueued).await;
+        failpoint::reach("router:enqueued");
+        RoutingOutcome::Planned
     }
 
     /// Acknowledges a message that is not an event of its subject's cluster.

@@ -12,11 +12,11 @@ use tidings_workers::http::HttpClients;
 use tidings_workers::rule_checks::RuleChecks;
 
 use crate::flags::{
-    AsFlags, CommonFlags, KubernetesFlags, RouterFlags, RulesFlags, flag, settings,
+    AsFlags, CommonFlags, KubernetesFlags, RouterFlags, RulesFlags, ShadowFlags, flag, settings,
 };
 use crate::process::{Process, start_log};
 use crate::role::rules::{ActiveRules, RulesCluster};
-use crate::role::{Context, bus, clusters, rules, worker};
+use crate::role::{Context, bus, clusters, rules, shadow, worker};
 
 /// Arguments of `tidings router`.
 #[derive(Args, Debug)]
@@ -29,6 +29,8 @@ pub struct RouterArguments {
     rules: RulesFlags,
     #[command(flatten)]
     router: RouterFlags,
+    #[command(flatten)]
+    shadow: ShadowFlags,
     /// Name of the own cluster, for --local-cluster-only [default: default]
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
@@ -44,6 +46,7 @@ pub async fn run(arguments: RouterArguments) -> anyhow::Result<()> {
         arguments.kubernetes.flags(),
         arguments.rules.flags(),
         arguments.router.flags(),
+        arguments.shadow.flags(),
         cluster
             .map(|name| flag("--cluster", "cluster", name))
             .collect(),
@@ -61,28 +64,29 @@ pub async fn run(arguments: RouterArguments) -> anyhow::Result<()> {
             let rules = rules.loaded(&bus).await?;
             rules::answer_names(context, &bus, &rules).await?;
             let clusters = clusters::start(context, &bus);
-            start(
-                context,
-                &bus,
-                &rules,
-                clusters,
-                &worker::http_clients(context)?,
-            );
-            Ok(())
+            let http_clients = worker::http_clients(context)?;
+            start(context, &bus, &rules, clusters, &http_clients).await
         })
         .await
 }
 
-/// Starts to route events. Also starts to write status if the rules come from a cluster.
-pub fn start(
+/// Starts to route events. Also starts to write status if the rules come from a cluster, except in
+/// shadow mode, in which nothing in the cluster is changed.
+///
+/// # Errors
+/// Shadow mode cannot start.
+pub async fn start(
     context: &Context,
     bus: &Bus,
     rules: &ActiveRules,
     clusters: Arc<LiveClusters>,
     http_clients: &HttpClients,
-) {
+) -> anyhow::Result<()> {
     let costly = Arc::new(CostlyPatterns::default());
-    if let Some(cluster) = &rules.cluster {
+    let shadow = shadow::of_router(context, bus, http_clients.clone(), clusters.clone()).await?;
+    if let Some(cluster) = &rules.cluster
+        && shadow.is_none()
+    {
         let mut writer = status_writer(context, bus, rules, cluster, http_clients.clone());
         writer.context.costly = costly.clone();
         context
@@ -96,11 +100,13 @@ pub fn start(
         costly,
         clusters,
         context.settings.router.concurrency,
+        shadow,
     );
     let memory = context.memory.routing;
     context
         .tasks
         .spawn(router.run(memory, &context.health, context.stop.clone()));
+    Ok(())
 }
 
 fn status_writer(

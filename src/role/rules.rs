@@ -131,7 +131,7 @@ async fn follow_cluster(
     let client = kubernetes::connect(settings.kubernetes.kubeconfig.as_deref()).await?;
     let catalog = Arc::new(Catalog::default());
     let cluster = Cluster {
-        remove_finalizers: is_router && settings.router.release_finalizers,
+        remove_finalizers: is_router && settings.router.release_finalizers && !settings.shadow,
         extensions: is_router.then(|| bus.clone()),
         options: options_of(context),
         ..cluster(settings, client.clone(), catalog.clone())

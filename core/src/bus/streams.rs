@@ -40,6 +40,9 @@ pub const CONSUMERS: &str = "consumers";
 /// The stream of messages that check whether the server can write. It holds one, of 8 KiB.
 pub const CHECKS: &str = "CHECKS";
 
+/// The stream of what routers in shadow mode would have delivered. They create it.
+pub const SHADOW: &str = "SHADOW";
+
 /// The durable consumer that all routers share.
 pub const ROUTER: &str = "router";
 
@@ -70,7 +73,8 @@ const HEARTBEATS_EXPIRE_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
 pub struct Sizing {
     /// How long a second copy of an event counts as a duplicate.
     pub dedupe_interval: Duration,
-    /// The number of bytes that the server may store, if there is a limit.
+    /// The number of bytes that all servers together may store, if there is a limit. The server
+    /// counts every replica of a stream.
     pub storage_limit: Option<u64>,
     /// The number of replicas of each stream: 1, or 3 in a NATS cluster.
     pub replicas: usize,
@@ -229,6 +233,16 @@ pub fn cloud_events(sizing: &Sizing) -> Config {
     }
 }
 
+/// The stream of records of shadow mode. Nothing consumes it, so old records are discarded.
+pub fn shadow(sizing: &Sizing) -> Config {
+    Config {
+        retention: RetentionPolicy::Limits,
+        max_age: 3 * DAY,
+        max_bytes: share(sizing, GIB / 2, 20),
+        ..base(SHADOW, &[subject::ALL_SHADOW], sizing)
+    }
+}
+
 /// The stream of checks, which is created when it is first used. Anybody may delete it.
 pub fn checks(sizing: &Sizing) -> Config {
     Config {
@@ -274,11 +288,13 @@ fn base(name: &str, subjects: &[&str], sizing: &Sizing) -> Config {
     }
 }
 
-/// `max` bytes, or one `divisor`th of the storage if that is less.
-fn share(sizing: &Sizing, max: u64, divisor: u64) -> i64 {
+/// The limit of a stream in bytes: the most, or a part of the storage if that is less. A stream's
+/// limit is that of each replica, and the storage has to hold all of them.
+fn share(sizing: &Sizing, most: u64, divisor: u64) -> i64 {
+    let replicas = u64::try_from(sizing.replicas.max(1)).unwrap_or(u64::MAX);
     let bytes = sizing
         .storage_limit
-        .map_or(max, |limit| max.min(limit / divisor));
+        .map_or(most, |limit| most.min(limit / replicas / divisor));
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
@@ -474,6 +490,22 @@ mod tests {
             ..SIZING
         };
         assert_eq!(events(&small).max_bytes, 1 << 20);
+    }
+
+    #[test]
+    fn all_replicas_of_the_streams_fit_into_the_storage() {
+        for replicas in [1, 3, 5] {
+            let limit = replicas * (3 << 30);
+            let sizing = Sizing {
+                storage_limit: Some(limit as u64),
+                replicas,
+                ..SIZING
+            };
+            assert_eq!(events(&sizing).max_bytes, 1 << 30, "{replicas}");
+            let limited = [events(&sizing), outcomes(&sizing), dead(&sizing)];
+            let stored: i64 = limited.iter().map(|stream| stream.max_bytes).sum();
+            assert!(stored * (replicas as i64) < limit as i64, "{replicas}");
+        }
     }
 
     #[test]

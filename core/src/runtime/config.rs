@@ -27,7 +27,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use addresses::AddressSettings;
-pub use ingest::{IngestSettings, KubernetesEventsSettings};
+pub use ingest::{IngestSettings, KubernetesEventsSettings, TeeSettings};
 pub use layer::{Flag, Sources, environment};
 pub use mistake::{Mistake, Mistakes, Origin};
 pub use secret::{Secret, Servers};
@@ -55,6 +55,8 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// `memory.…`
     pub memory: MemorySettings,
+    /// `shadow`: record what would be delivered, and send nothing.
+    pub shadow: bool,
     /// `log.…`
     pub log: LogSettings,
     /// `nats.…`
@@ -277,6 +279,7 @@ impl Settings {
             memory: MemorySettings {
                 limit: reader.optional("memory.limit", value::memory),
             },
+            shadow: reader.value("shadow", value::switch),
             log: LogSettings {
                 filter: reader.value("log.filter", value::log_filter),
                 format: reader.value("log.format", value::log_format),

@@ -44,6 +44,7 @@ pub fn problems(report: &Report, reading: &Reading, known: Known) -> Vec<Problem
         missing(report, "worker", "a worker", "no worker"),
     );
     add("not-ready", not_ready(report));
+    add("shadow-mode-mixed", mixed_shadow(report));
     add("pool-without-worker", pools_without_worker(report));
     add("cluster-without-ingest", clusters_without_ingest(report));
     add("deliveries-wait", waiting(report, reading));
@@ -82,6 +83,24 @@ fn not_ready(report: &Report) -> Vec<String> {
             format!("{} is not ready: {reason}", name(process))
         })
         .collect()
+}
+
+/// Routers share the events, so some of them are delivered and others only recorded.
+fn mixed_shadow(report: &Report) -> Vec<String> {
+    let all: Vec<_> = report.running("router").collect();
+    let Some(shadow) = all.iter().find(|process| process.is_shadow) else {
+        return Vec::new();
+    };
+    let normal = all.iter().find(|process| !process.is_shadow);
+    let message = normal.map(|normal| {
+        format!(
+            "{} is in shadow mode and {} is not: a part of the events is recorded and not \
+             delivered",
+            name(shadow),
+            name(normal)
+        )
+    });
+    message.into_iter().collect()
 }
 
 /// If no worker runs at all, that is another problem.

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::Serialize;
+use url::Url;
 
 use super::read::Reader;
 use super::value::{self, Severity};
@@ -33,12 +34,21 @@ pub struct IngestSettings {
     /// `ingest.connections`: the most connections at a time; default: as memory and file
     /// descriptors allow.
     pub connections: Option<usize>,
+    /// `ingest.tee.…`
+    pub tee: TeeSettings,
     /// `ingest.labels`: whether to read the labels of objects; default: if a cluster is configured.
     pub labels: Option<bool>,
     /// `ingest.label_kinds`: the kinds of objects whose labels are read.
     pub label_kinds: Vec<ObjectKind>,
     /// `ingest.kubernetes_events.…`
     pub kubernetes_events: KubernetesEventsSettings,
+}
+
+/// Where copies of events go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TeeSettings {
+    /// `ingest.tee.url`: an http or https URL without credentials.
+    pub url: Option<Url>,
 }
 
 /// Which Kubernetes Events are read.
@@ -73,6 +83,9 @@ impl IngestSettings {
         Self {
             dedupe_interval: reader.value("ingest.dedupe_interval", value::interval),
             connections: reader.optional("ingest.connections", value::count),
+            tee: TeeSettings {
+                url: reader.optional_secret("ingest.tee.url", value::http_url),
+            },
             labels: reader.optional("ingest.labels", value::switch),
             label_kinds: reader.list_or("ingest.label_kinds", FLUX_KINDS, value::object_kind),
             kubernetes_events: KubernetesEventsSettings::read(reader),

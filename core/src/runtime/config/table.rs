@@ -87,6 +87,9 @@ settings! {
         ), "", ROLES,
         "Memory that the process may use, at least 128 MiB; in `up` together with its \
          nats-server. See [memory](../operations.md#memory).";
+    "shadow", Value("false"), "--shadow", RULES,
+        "Record what would have been delivered, and send nothing: see \
+         [migration](../migrate.md). Set it for every router and worker.";
     "log.filter", Value("info"), "--log-level FILTER", ROLES,
         "A level (`error`, `warn`, `info`, `debug`, `trace`), or levels by module: \
          `info,tidings_workers=debug`.";
@@ -137,6 +140,9 @@ settings! {
     "ingest.connections",
         Otherwise("1024; fewer with little memory, or with few file descriptors"), "", INGEST,
         "Connections to the event endpoint at a time.";
+    "ingest.tee.url", Otherwise("none"), "--tee URL", INGEST,
+        "Post a copy of each stored event to this URL, in the background. See \
+         [migration](../migrate.md#the-tee).";
     "ingest.labels", Otherwise("true where a kubeconfig or a service account is found"), "", INGEST,
         "Read the labels of the objects that events are about.";
     "ingest.label_kinds", Otherwise("[the kinds of Flux](../kubernetes.md#labels)"),
