@@ -30,6 +30,7 @@ mod shadow;
 mod start_errors;
 mod status;
 mod streams;
+mod streams_plan;
 mod tap;
 mod tee;
 mod templates;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 
+use crate::model::stream_plan::{Limit, Limits};
 use crate::model::subject;
 
 /// The stream of all events.
@@ -67,6 +68,24 @@ const STATES_EXPIRE_AFTER: Duration = Duration::from_secs(90 * 24 * 3600);
 const MARKS_EXPIRE_AFTER: Duration = DAY;
 /// A cluster that has been silent for less than this is shown with the time of its last report.
 const HEARTBEATS_EXPIRE_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
+
+/// The longest time that events are kept.
+pub const EVENTS_FOR: Duration = Duration::from_secs(3 * 24 * 3600);
+/// The limits of the streams that have one.
+pub const STREAM_LIMITS: Limits = Limits {
+    events: Limit {
+        most: 10 * GIB,
+        divisor: 3,
+    },
+    outcomes: Limit {
+        most: GIB,
+        divisor: 10,
+    },
+    dead: Limit {
+        most: 2 * GIB,
+        divisor: 10,
+    },
+};
 
 /// The part of the configuration that differs between installations.
 #[derive(Clone, Copy, Debug)]
@@ -182,8 +201,8 @@ pub fn buckets() -> impl Iterator<Item = String> {
 fn events(sizing: &Sizing) -> Config {
     Config {
         retention: RetentionPolicy::Limits,
-        max_age: 3 * DAY,
-        max_bytes: share(sizing, 10 * GIB, 3),
+        max_age: EVENTS_FOR,
+        max_bytes: share(sizing, STREAM_LIMITS.events),
         duplicate_window: sizing.dedupe_interval,
         ..base(EVENTS, &[subject::ALL_EVENTS], sizing)
     }
@@ -207,7 +226,7 @@ fn outcomes(sizing: &Sizing) -> Config {
     Config {
         retention: RetentionPolicy::Limits,
         max_age: 3 * DAY,
-        max_bytes: share(sizing, GIB, 10),
+        max_bytes: share(sizing, STREAM_LIMITS.outcomes),
         ..base(OUTCOMES, &[subject::ALL_OUTCOMES], sizing)
     }
 }
@@ -216,7 +235,7 @@ fn dead(sizing: &Sizing) -> Config {
     Config {
         retention: RetentionPolicy::Limits,
         max_age: 90 * DAY,
-        max_bytes: share(sizing, 2 * GIB, 10),
+        max_bytes: share(sizing, STREAM_LIMITS.dead),
         ..base(DEAD, &[subject::ALL_DEAD], sizing)
     }
 }
@@ -227,7 +246,7 @@ pub fn cloud_events(sizing: &Sizing) -> Config {
     Config {
         retention: RetentionPolicy::Limits,
         max_age: 3 * DAY,
-        max_bytes: share(sizing, 2 * GIB, 10),
+        max_bytes: share(sizing, STREAM_LIMITS.dead),
         duplicate_window: Duration::from_secs(600),
         ..base(CLOUD_EVENTS, &[subject::ALL_CLOUD_EVENTS], sizing)
     }
@@ -238,7 +257,13 @@ pub fn shadow(sizing: &Sizing) -> Config {
     Config {
         retention: RetentionPolicy::Limits,
         max_age: 3 * DAY,
-        max_bytes: share(sizing, GIB / 2, 20),
+        max_bytes: share(
+            sizing,
+            Limit {
+                most: GIB / 2,
+                divisor: 20,
+            },
+        ),
         ..base(SHADOW, &[subject::ALL_SHADOW], sizing)
     }
 }
@@ -290,7 +315,7 @@ fn base(name: &str, subjects: &[&str], sizing: &Sizing) -> Config {
 
 /// The limit of a stream in bytes: the most, or a part of the storage if that is less. A stream's
 /// limit is that of each replica, and the storage has to hold all of them.
-fn share(sizing: &Sizing, most: u64, divisor: u64) -> i64 {
+fn share(sizing: &Sizing, Limit { most, divisor }: Limit) -> i64 {
     let replicas = u64::try_from(sizing.replicas.max(1)).unwrap_or(u64::MAX);
     let bytes = sizing
         .storage_limit
