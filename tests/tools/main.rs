@@ -14,6 +14,7 @@ mod consumers;
 mod dead_letters;
 mod deliveries;
 mod embedded_nats_server;
+mod examples;
 mod fleet;
 mod foreign_text;
 mod forged_events;
