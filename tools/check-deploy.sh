@@ -81,6 +81,10 @@ compare deploy/overlays/standard --set mode=standard
 compare "$folder/all" --set mode=standard,nats.tlsSecret=tidings-nats-tls \
     --set monitoring.podMonitor.enabled=true,monitoring.prometheusRule.enabled=true
 
+echo "workflows"
+"$(tools/deploy-tool.sh actionlint)" .github/workflows/*.yaml
+python3 tools/release/notes.py Unreleased >/dev/null || fail "tools/release/notes.py Unreleased"
+
 echo "migration"
 tools/deploy/check_migration.sh
 

@@ -55,7 +55,7 @@ impl Router {
             match bus.store_shadow_record(record).await {
                 Ok(stored) => Ok(stored),
                 Err(error) => {
-                    // Somebody may have deleted the stream.
+                    // An operator may have deleted the stream.
                     shadow.recreate_stream(bus).await?;
                     Err(error)
                 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Check what docs/migrate.md uses: the component keep-crds removes two CRDs from Flux's manifests and
-# nothing else, and the components shadow and tee set what they say in both overlays.
+# Check what docs/migrate.md uses: the component keep-crds removes two CRDs from Flux's manifests
+# and nothing else, and the components shadow and tee set what they say in both overlays.
 set -euo pipefail
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
@@ -35,7 +35,8 @@ resources: [gotk-components.yaml]
 components: [$(relative components/keep-crds)]
 END
 left=$(tools/kustomize.sh "$folder" | sed -n 's/^  name: //p' | sort | paste -sd' ')
-[ "$left" = "kustomizations.kustomize.toolkit.fluxcd.io receivers.notification.toolkit.fluxcd.io" ] ||
+kept="kustomizations.kustomize.toolkit.fluxcd.io receivers.notification.toolkit.fluxcd.io"
+[ "$left" = "$kept" ] ||
     fail "keep-crds leaves: $left"
 
 for overlay in single:1:1 standard:2:1; do
