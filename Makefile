@@ -40,6 +40,10 @@ IMAGE ?= tidings:$(shell sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -
 image: ## Build the image with docker, podman or buildah (IMAGE=NAME:TAG, ENGINE, PUSH=1)
 	@CARGO="$(CARGO)" tools/image.sh $(IMAGE)
 
+.PHONY: release-dry-run
+release-dry-run: nats-server ## Run every step of a release that needs no registry (TIDINGS=FILE)
+	@CARGO="$(CARGO)" tools/release.sh dry-run
+
 .PHONY: nats-server
 nats-server: ## Print the path of nats-server, and install it into .tools/ if it is missing
 	@tools/nats-server.sh

@@ -12,6 +12,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "tidings/v1/consumer.proto",
         "tidings/v1/cluster.proto",
         "tidings/v1/edge.proto",
+        "tidings/v1/shadow.proto",
     ];
     for file in files {
         println!("cargo::rerun-if-changed={file}");

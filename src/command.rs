@@ -19,6 +19,7 @@ pub mod names;
 pub mod providers;
 pub mod replay;
 pub mod rules;
+pub mod shadow;
 pub mod status;
 pub mod streams;
 pub mod tap;
@@ -64,6 +65,8 @@ enum Command {
     Replay(replay::ReplayArguments),
     /// List provider types and circuits; pause and resume deliveries to a Provider
     Providers(providers::ProvidersArguments),
+    /// Report what shadow mode recorded: what would have been delivered
+    Shadow(shadow::ShadowArguments),
     /// Forget the restriction that a rule keeps after it lost its fields
     Rules(rules::forget::RulesArguments),
     /// Issue and revoke the credentials of clusters that share one hub
@@ -136,6 +139,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             Command::Dead(arguments) => dead_letters::run(arguments).await?,
             Command::Replay(arguments) => replay::run(arguments).await?,
             Command::Providers(arguments) => providers::run(arguments).await?,
+            Command::Shadow(arguments) => shadow::run(arguments).await?,
             Command::Rules(arguments) => rules::forget::run(arguments).await?,
             Command::Fleet(arguments) => fleet::run(arguments).await?,
             Command::Streams(arguments) => streams::run(arguments).await?,

@@ -47,6 +47,9 @@ pub struct IngestFlags {
     /// How long an equal event is rejected as a duplicate [default: 5m]
     #[arg(long, alias = "rate-limit-interval", value_name = "DURATION")]
     dedupe_interval: Option<String>,
+    /// Post a copy of each stored event to this URL, in the background
+    #[arg(long, value_name = "URL")]
+    tee: Option<String>,
     /// Kind of objects whose labels are read for matchLabels, such as Deployment.apps; repeatable
     /// [default: Flux's kinds]
     #[arg(long, value_name = "KIND")]
@@ -115,6 +118,14 @@ pub struct WorkerFlags {
     pool: Vec<String>,
 }
 
+/// The flag of roles that can run in shadow mode.
+#[derive(Args, Debug, Clone, Default)]
+pub struct ShadowFlags {
+    /// Record what would be delivered, and send nothing; set it for every router and worker
+    #[arg(long)]
+    shadow: bool,
+}
+
 /// A group of flags that set settings.
 pub trait AsFlags {
     /// The flags that were given, each with its key and value.
@@ -155,6 +166,7 @@ impl AsFlags for IngestFlags {
                 "ingest.dedupe_interval",
                 &self.dedupe_interval,
             ),
+            ("--tee", "ingest.tee.url", &self.tee),
         ];
         let switches = [
             (
@@ -265,6 +277,13 @@ impl AsFlags for WorkerFlags {
             .iter()
             .map(|pool| flag("--pool", "worker.pools", pool))
             .collect()
+    }
+}
+
+impl AsFlags for ShadowFlags {
+    fn flags(&self) -> Vec<Flag> {
+        let shadow = self.shadow.then(|| flag("--shadow", "shadow", "true"));
+        shadow.into_iter().collect()
     }
 }
 

@@ -88,6 +88,13 @@ compare "$folder/all" --set mode=standard,nats.tlsSecret=tidings-nats-tls \
     --set endpoint.tlsSecret=tidings-tls,endpoint.tokensSecret=tidings-tokens \
     --set endpoint.tokenReview.enabled=true
 
+echo "workflows"
+"$(tools/deploy-tool.sh actionlint)" .github/workflows/*.yaml
+python3 tools/release/notes.py Unreleased >/dev/null || fail "tools/release/notes.py Unreleased"
+
+echo "migration"
+tools/deploy/check_migration.sh
+
 echo "alerting rules, runbooks and dashboard"
 "$promtool" check rules deploy/monitoring/alerts.yaml >"$folder/promtool" ||
     fail "$(cat "$folder/promtool")"

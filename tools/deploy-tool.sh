@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Print the path of helm, kustomize or promtool: `helm=$(tools/deploy-tool.sh helm)`.
+# Print the path of helm, kustomize, promtool or actionlint: `helm=$(tools/deploy-tool.sh helm)`.
 #
 # Takes the one on PATH if it is new enough, else installs it into .tools/ once: promtool from the
 # distribution's package where there is apt-get, the others with Go.
@@ -7,7 +7,7 @@
 # Exit status 3: it must be installed, and this machine cannot.
 set -euo pipefail
 
-tool=${1:?usage: tools/deploy-tool.sh helm|kustomize|promtool}
+tool=${1:?usage: tools/deploy-tool.sh helm|kustomize|promtool|actionlint}
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 bin=$project/.tools/bin
 
@@ -16,6 +16,7 @@ say() { printf '%s: %s\n' "$tool" "$*" >&2; }
 case $tool in
 helm) module=helm.sh/helm/v4/cmd/helm@v4.3.1 ;;
 kustomize) module=sigs.k8s.io/kustomize/kustomize/v5@v5.8.1 ;;
+actionlint) module=github.com/rhysd/actionlint/cmd/actionlint@v1.7.12 ;;
 promtool) module=github.com/prometheus/prometheus/cmd/promtool@v0.316.0 ;;
 *)
     say "unknown tool"
@@ -28,6 +29,7 @@ is_usable() {
     case $tool in
     helm) "$1" version --short 2>/dev/null | grep -Eq '^v(3\.(1[4-9]|[2-9][0-9])|[4-9])' ;;
     kustomize) "$1" version 2>/dev/null | grep -Eq 'v(5|[6-9])\.|devel' ;;
+    actionlint) "$1" -version >/dev/null 2>&1 ;;
     promtool) "$1" --version >/dev/null 2>&1 ;;
     esac
 }

@@ -19,6 +19,7 @@
 //! | `cloud_events` | events that a bridge republishes |
 //! | [`pull`], `acknowledge` | incoming messages, and their acknowledgement |
 //! | `history`, `later_events` | stored events |
+//! | [`shadow`] | what shadow mode recorded |
 //! | [`readers`] | short-lived consumers of an ingest |
 //! | [`events_state`], [`member`] | what a member of a fleet knows of EVENTS |
 //! | [`edge`] | events that a member stores on its own server, and forwards to the hub |
@@ -82,6 +83,7 @@ pub mod pull;
 pub mod readers;
 pub mod records;
 pub mod setup;
+pub mod shadow;
 pub mod storage;
 pub mod stored_deliveries;
 pub mod streams;

@@ -17,6 +17,7 @@ pub mod outcome;
 pub mod process_lease;
 pub mod retry;
 pub mod stored_event;
+pub mod stream_plan;
 pub mod subject;
 pub mod terms;
 pub mod text;

@@ -268,9 +268,9 @@ fn all_mistakes_are_reported_together_with_their_source() {
                 r#"0, such as 256, got "0""#,
             ),
             "clutser (file tidings.yaml): unknown key; expected one of admin, cluster, data, \
-             listen, shutdown_grace",
+             listen, shadow, shutdown_grace",
             "nats_url (variable TIDINGS_NATS_URL): unknown key; expected one of admin, cluster, \
-             data, listen, shutdown_grace",
+             data, listen, shadow, shutdown_grace",
             "rules (file tidings.yaml): expected a section with keys, got a value",
             "worker.pool (file tidings.yaml): unknown key; expected one of worker.concurrency, \
              worker.pools",

@@ -47,6 +47,13 @@ pub(crate) struct CompleteBody {
     _held: HeldBody,
 }
 
+impl CompleteBody {
+    /// The bytes, whose memory the caller accounts for from now on.
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+}
+
 /// Reads the body of a request.
 pub(crate) async fn read(
     request: Request,

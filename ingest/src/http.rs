@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::Body;
 use axum::extract::{Request, State};
+use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, Response, Uri};
 use axum::routing::any;
 use tidings_core::Event;
@@ -26,6 +27,7 @@ use crate::kubernetes::Objects;
 use crate::normalize;
 use crate::response::EventResponse;
 use crate::store::{EventStore, StoreAck, StoreError, StoreErrorReason};
+use crate::tee::Tee;
 
 /// The time limit for handling an event. Senders give up after 5 s.
 const HANDLE_TIMEOUT: Duration = Duration::from_secs(4);
@@ -49,6 +51,8 @@ pub struct Ingest<S> {
     pub cluster: String,
     /// Looks up labels of involved objects, if enabled.
     pub objects: Option<Arc<Objects>>,
+    /// Gets a copy of each body whose event was stored, if one is set.
+    pub tee: Option<Tee>,
     /// How long the store detects duplicates.
     pub dedupe_interval: Duration,
     /// The memory for bodies that arrive.
@@ -113,6 +117,7 @@ impl<S: EventStore> Ingest<S> {
         if request.method() != Method::POST {
             return Err(EventResponse::wrong_method());
         }
+        let content_type = request.headers().get(CONTENT_TYPE).cloned();
         let body = body::read(request, &self.bodies)
             .await
             .inspect_err(|error| {
@@ -124,7 +129,8 @@ impl<S: EventStore> Ingest<S> {
         let mut event = normalize::parse_event(&body.bytes, &self.cluster, now, None).inspect_err(
             |error| tracing::debug!(code = codes::EVENT_INVALID, %error, "event rejected"),
         )?;
-        drop(body);
+        let copy = self.tee.as_ref();
+        let copy = copy.map(|tee| tee.hold(body.into_bytes(), content_type));
         // Before labels are looked up, which can take seconds.
         if let Some(problem) = self.store.problem() {
             return Err(problem.into());
@@ -135,6 +141,9 @@ impl<S: EventStore> Ingest<S> {
         let spent = authenticating + started.elapsed();
         let time_left = HANDLE_TIMEOUT.saturating_sub(spent);
         let stored = self.store_within(event, time_left).await?;
+        if let (StoreAck::New, Some(copy)) = (stored, copy) {
+            copy.send();
+        }
         Ok(EventResponse::stored(stored, self.dedupe_interval))
     }
 

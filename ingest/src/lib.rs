@@ -18,6 +18,7 @@
 //! - [`authentication`] checks tokens, before a body is read, if the settings require them.
 //! - [`decode`] reads JSON, [`normalize`] builds the event, [`bus_store`] stores it;
 //!   [`late_store`] refuses it until there is a bus, and [`state_change`] decides about duplicates.
+//! - [`tee`] posts copies of stored events to another receiver.
 //! - [`kubernetes`] watches Kubernetes Events and looks up labels of objects.
 
 pub mod authentication;
@@ -33,6 +34,7 @@ pub mod quota;
 mod response;
 pub mod state_change;
 pub mod store;
+pub mod tee;
 pub mod timestamp;
 
 pub use authentication::{Authentication, KubernetesReviewer};
@@ -43,4 +45,5 @@ pub use late_store::LateStore;
 pub use normalize::{InvalidEvent, parse_event};
 pub use quota::Quota;
 pub use store::{EventStore, StoreAck, StoreError, StoreErrorReason};
+pub use tee::Tee;
 pub use tidings_core::runtime::metrics::labels::RequestOutcome;

@@ -84,6 +84,7 @@ fn endpoint(
         authentication: None,
         cluster: "eu-1".to_owned(),
         objects: None,
+        tee: None,
         bodies: BodyBudget::new(MEMORY_FOR_BODIES, bodies.clone()),
         events: Arc::new(Semaphore::new(64 << 10)),
         dedupe_interval: Duration::from_secs(300),

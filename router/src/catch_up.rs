@@ -118,13 +118,15 @@ impl CatchUp {
             planned_at: to_proto(jiff::Timestamp::now()),
             generation: 0,
         };
+        let event = Arc::new(event);
+        let (planned_rules, planned_event) = (rules.clone(), event.clone());
         let planned = tokio::task::spawn_blocking(move || {
-            let plan = plan(&rules, &event, &clusters, context);
-            of_member(&rules, &event, plan.deliveries)
+            let plan = plan(&planned_rules, &planned_event, &clusters, context);
+            of_member(&planned_rules, &planned_event, plan.deliveries)
         });
-        for delivery in planned.await.unwrap_or_default() {
-            self.router.enqueue(&delivery).await;
-        }
+        let deliveries = planned.await;
+        let deliveries = deliveries.map_err(|error| BusError::Unavailable(error.to_string()))?;
+        self.router.store(&deliveries, &event, &rules).await;
         Ok(())
     }
 }

@@ -16,6 +16,7 @@
 //!   became known of it.
 //! - `ahead` routes events of other clusters ahead of the backlog of a few; `backlog` decides when.
 //! - [`catch_up`] matches events again that were routed without the rules of their member.
+//! - [`shadow`] records deliveries instead of storing them, in shadow mode.
 //! - [`status`] writes status to Alerts and Providers in a cluster.
 //!
 //! Pure: `backlog`, [`matching`], [`metadata`], [`pattern_searches`], [`mod@plan`].
@@ -31,6 +32,7 @@ pub mod pattern_searches;
 pub mod plan;
 mod planner;
 pub mod route;
+pub mod shadow;
 pub mod status;
 
 pub use catch_up::CatchUp;
@@ -38,4 +40,5 @@ pub use costly_patterns::CostlyPatterns;
 pub use matching::Verdict;
 pub use plan::{AlertExplanation, DeliveryPlan, PlanContext, explain, plan};
 pub use route::{Router, RouterOptions};
+pub use shadow::Foresee;
 pub use status::{StatusContext, StatusWriter};

@@ -31,6 +31,7 @@ use crate::ahead::Ahead;
 use crate::costly_patterns::CostlyPatterns;
 use crate::plan::PlanContext;
 use crate::planner::Planner;
+use crate::shadow::Foresee;
 
 /// The most bytes of one pull.
 const MAX_PULL_BYTES: usize = 4 << 20;
@@ -39,6 +40,8 @@ const AHEAD_MEMORY: u64 = 4;
 /// How much of its message's size an event needs: the message, the event, and its deliveries, which
 /// carry small events.
 const COPIES: usize = 4;
+/// What rendering one delivery needs in addition, in shadow mode.
+const COPIES_TO_RENDER: usize = 4;
 
 /// Routes events: plans the deliveries of each event and stores them.
 pub struct Router {
@@ -52,35 +55,41 @@ pub struct Router {
     postponed: Option<PostponedEvents>,
     concurrency: usize,
     ahead: Ahead,
+    /// Records deliveries instead of storing them, in shadow mode.
+    shadow: Option<Arc<dyn Foresee>>,
     /// The consumer sequence of the last message that was not redelivered, and its stream sequence
     /// minus that.
     gap: Mutex<Option<(u64, u64)>>,
 }
 
-/// Settings of a router.
-#[derive(Clone, Debug)]
+/// How a router works.
 pub struct RouterOptions {
     /// The most events that are handled at a time.
     pub concurrency: usize,
     /// The name of the cluster that the router runs in.
     pub own_cluster: String,
+    /// Where events are noted whose member's rules are not read; needed if rules come from members
+    /// of the fleet.
+    pub postponed: Option<PostponedEvents>,
+    /// Records deliveries instead of storing them, in shadow mode.
+    pub shadow: Option<Arc<dyn Foresee>>,
 }
 
 impl Router {
-    /// Creates a router. [`Router::run`] starts it. `postponed` is needed if rules come from members
-    /// of the fleet.
+    /// Creates a router. [`Router::run`] starts it.
     pub fn new(
         bus: Bus,
         rules: Arc<LiveRules>,
         metrics: Metrics,
         costly: Arc<CostlyPatterns>,
         clusters: Arc<LiveClusters>,
-        postponed: Option<PostponedEvents>,
         options: RouterOptions,
     ) -> Arc<Self> {
         let RouterOptions {
             concurrency,
             own_cluster,
+            postponed,
+            shadow,
         } = options;
         let ahead = Ahead::new(bus.clone(), clusters.clone(), own_cluster);
         Arc::new(Self {
@@ -93,8 +102,17 @@ impl Router {
             planner: Planner::new(concurrency),
             postponed,
             concurrency,
+            shadow,
             gap: Mutex::default(),
         })
+    }
+
+    pub(crate) fn bus(&self) -> &Bus {
+        &self.bus
+    }
+
+    pub(crate) fn metrics(&self) -> &Metrics {
+        &self.metrics
     }
 
     /// Routes until `stop`, with this much `memory` for events. Pulls no events before the first
@@ -130,6 +148,10 @@ impl Router {
     }
 
     fn puller(&self, consumer: pull::Config, memory: u64, check: Check) -> Puller {
+        let copies = match &self.shadow {
+            None => COPIES,
+            Some(_) => COPIES + COPIES_TO_RENDER,
+        };
         Puller {
             bus: self.bus.clone(),
             stream: streams::EVENTS,
@@ -137,7 +159,7 @@ impl Router {
             consumer,
             capacity: self.concurrency,
             bytes: MAX_PULL_BYTES,
-            memory: PullMemory::new(memory, COPIES),
+            memory: PullMemory::new(memory, copies),
             check,
         }
     }
@@ -231,14 +253,7 @@ impl Router {
                 .get_or_create(verdict)
                 .inc();
         }
-        failpoint::reach("router:enqueueing");
-        futures::future::join_all(
-            plan.deliveries
-                .iter()
-                .map(|delivery| self.enqueue(delivery)),
-        )
-        .await;
-        failpoint::reach("router:enqueued");
+        let stored = self.store(&plan.deliveries, &event, &rules).await;
         if rules.is_unread(&event.cluster) {
             self.postpone(&event, pulled.sequence).await;
         }
@@ -253,11 +268,30 @@ impl Router {
             if plan.deliveries.is_empty() {
                 RoutingOutcome::Unmatched
             } else {
-                RoutingOutcome::Planned
+                stored
             },
         )
         .await;
         failpoint::reach("router:acknowledged");
+    }
+
+    /// Stores deliveries for workers, or only records them in shadow mode.
+    pub(crate) async fn store(
+        &self,
+        deliveries: &[Delivery],
+        event: &Event,
+        rules: &Rules,
+    ) -> RoutingOutcome {
+        if let Some(shadow) = &self.shadow {
+            self.record_all(shadow.as_ref(), deliveries, event, rules)
+                .await;
+            return RoutingOutcome::Recorded;
+        }
+        failpoint::reach("router:enqueueing");
+        let enqueued = deliveries.iter().map(|delivery| self.enqueue(delivery));
+        futures::future::join_all(enqueued).await;
+        failpoint::reach("router:enqueued");
+        RoutingOutcome::Planned
     }
 
     /// Acknowledges a message that is not an event of its subject's cluster.

@@ -1,9 +1,12 @@
-//! `tidings streams`: creates and updates the streams, and recreates the routers' consumer.
+//! `tidings streams`: recommends sizes, creates and updates the streams, and recreates the routers'
+//! consumer.
+
+mod plan;
 
 use anyhow::Context as _;
 use clap::{Args, Subcommand};
 use tidings_core::bus::consumers::chosen::BeginAt;
-use tidings_core::bus::setup::StreamPolicy;
+use tidings_core::bus::setup::{StreamChange, StreamPolicy};
 
 use super::tool::{BusArguments, ago, bus, count, print_line};
 use crate::flags::{flag, settings};
@@ -17,7 +20,10 @@ pub struct StreamsArguments {
 
 #[derive(Subcommand, Debug)]
 enum Action {
-    /// Create missing streams and update those whose configuration differs
+    /// Recommend storage and memory of the NATS servers for a load; needs no server
+    Plan(plan::PlanArguments),
+    /// Create missing streams and update those whose configuration differs; print each change
+    /// first
     Apply(ApplyArguments),
     /// Recreate the consumer of the routers at a position of your choice, after its state and
     /// its recorded position were lost
@@ -72,6 +78,9 @@ struct ApplyArguments {
     /// Replicas of each stream: 1; on a NATS cluster also 3 or 5 [default: 1]
     #[arg(long)]
     replicas: Option<String>,
+    /// Print the changes and make none
+    #[arg(long)]
+    dry_run: bool,
 }
 
 /// Runs `tidings streams`.
@@ -80,6 +89,7 @@ struct ApplyArguments {
 /// The bus cannot be reached or rejects a change.
 pub async fn run(arguments: StreamsArguments) -> anyhow::Result<()> {
     match arguments.action {
+        Action::Plan(arguments) => plan::run(&arguments),
         Action::Apply(arguments) => apply(arguments).await,
         Action::RecreateConsumer(arguments) => recreate_consumer(arguments).await,
     }
@@ -116,10 +126,30 @@ async fn apply(arguments: ApplyArguments) -> anyhow::Result<()> {
         .filter_map(|(name, key, value)| Some(flag(name, key, value.as_ref()?)))
         .collect();
     let settings = settings(&arguments.bus.common, flags)?;
-    bus(&arguments.bus)
-        .await?
-        .set_up(&settings.sizing(), StreamPolicy::Update)
-        .await?;
+    let (bus, sizing) = (bus(&arguments.bus).await?, settings.sizing());
+    let changes = bus.stream_changes(&sizing).await?;
+    let changes: Vec<String> = changes.iter().filter_map(described).collect();
+    for change in &changes {
+        print_line(change)?;
+    }
+    if arguments.dry_run && !changes.is_empty() {
+        let changes = count(changes.len(), "stream");
+        print_line(&format!("{changes} would change; nothing was changed"))?;
+        return Ok(());
+    }
+    if !arguments.dry_run {
+        bus.set_up(&sizing, StreamPolicy::Update).await?;
+    }
     print_line("all streams are up to date")?;
     Ok(())
+}
+
+/// A change of a stream in one line.
+fn described(change: &StreamChange) -> Option<String> {
+    let stream = &change.stream;
+    if change.is_missing {
+        return Some(format!("{stream}: create"));
+    }
+    let differences = change.differences.join("; ");
+    (!differences.is_empty()).then(|| format!("{stream}: update: {differences}"))
 }

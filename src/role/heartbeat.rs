@@ -151,6 +151,7 @@ fn described(role: Role, settings: &Settings, now: Timestamp) -> Heartbeat {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         started_at: Some(to_proto(now)),
         pool: pools.join(","),
+        shadow: settings.shadow && role.reads_rules(),
         ..Heartbeat::default()
     }
 }

@@ -19,7 +19,8 @@ use tidings_ingest::kubernetes::Objects;
 use tidings_ingest::kubernetes::filter::Filter;
 use tidings_ingest::kubernetes::reader::EventReader;
 use tidings_ingest::kubernetes::watch::{EventWatch, WatchState};
-use tidings_ingest::{BodyBudget, BusStore, Ingest, LateStore, Quota};
+use tidings_ingest::tee::tee;
+use tidings_ingest::{BodyBudget, BusStore, Ingest, LateStore, Quota, Tee};
 use tokio::net::TcpListener;
 use tokio::sync::Semaphore;
 
@@ -131,11 +132,16 @@ pub async fn serve(context: &Context, listener: TcpListener) -> anyhow::Result<E
     let (memory, metrics) = (context.memory, context.metrics.clone());
     let bytes = |share: u64| usize::try_from(share).unwrap_or(usize::MAX);
     let events = bytes(memory.ingesting).max(SMALLEST_MEMORY_FOR_EVENTS) / 1024;
+    let tee = match settings.ingest.tee.url.clone() {
+        Some(url) => Some(start_tee(context, url)?),
+        None => None,
+    };
     let router = tidings_ingest::router(Ingest {
         store: store.clone(),
         authentication: secured::authentication(context, client.clone())?,
         cluster: settings.cluster.clone(),
         objects: objects.clone(),
+        tee,
         dedupe_interval: settings.ingest.dedupe_interval,
         bodies: BodyBudget::new(bytes(memory.bodies), metrics.ingest_body_bytes.clone()),
         events: Arc::new(Semaphore::new(events.min(Semaphore::MAX_PERMITS))),
@@ -160,6 +166,18 @@ pub async fn serve(context: &Context, listener: TcpListener) -> anyhow::Result<E
         client,
         objects,
     })
+}
+
+/// Starts to send copies of events. At shutdown it goes on until the queue is empty or the grace
+/// period ends.
+fn start_tee(context: &Context, url: reqwest::Url) -> anyhow::Result<Tee> {
+    let memory = usize::try_from(context.memory.tee).unwrap_or(usize::MAX);
+    let counter = context.metrics.ingest_tee_total.clone();
+    let started = tee(url, memory, counter);
+    let (tee, sender) = started.context("cannot read the system's CA certificates")?;
+    let stop = context.stop.holding.clone();
+    context.tasks.spawn(sender.run(stop));
+    Ok(tee)
 }
 
 impl Endpoint {

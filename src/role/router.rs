@@ -16,11 +16,11 @@ use tidings_workers::rule_checks::RuleChecks;
 use tracing::Instrument as _;
 
 use crate::flags::{
-    AsFlags, CommonFlags, KubernetesFlags, RouterFlags, RulesFlags, flag, settings,
+    AsFlags, CommonFlags, KubernetesFlags, RouterFlags, RulesFlags, ShadowFlags, flag, settings,
 };
 use crate::process::{Process, start_log};
 use crate::role::rules::{ActiveRules, RulesCluster};
-use crate::role::{Context, bus, clusters, rules, worker};
+use crate::role::{Context, bus, clusters, rules, shadow, worker};
 
 const NO_CONSUMERS: &str = "cannot open the bucket consumers";
 
@@ -35,6 +35,8 @@ pub struct RouterArguments {
     rules: RulesFlags,
     #[command(flatten)]
     router: RouterFlags,
+    #[command(flatten)]
+    shadow: ShadowFlags,
     /// Name of the cluster that this router runs in, for --local-cluster-only [default: default]
     #[arg(long, value_name = "NAME")]
     cluster: Option<String>,
@@ -50,6 +52,7 @@ pub async fn run(arguments: RouterArguments) -> anyhow::Result<()> {
         arguments.kubernetes.flags(),
         arguments.rules.flags(),
         arguments.router.flags(),
+        arguments.shadow.flags(),
         cluster
             .map(|name| flag("--cluster", "cluster", name))
             .collect(),
@@ -73,10 +76,11 @@ pub async fn run(arguments: RouterArguments) -> anyhow::Result<()> {
         .await
 }
 
-/// Starts to route events. Also starts to write status to each cluster that rules come from.
+/// Starts to route events. Also starts to write status to each cluster that rules come from, except in
+/// shadow mode, in which nothing in a cluster is changed.
 ///
 /// # Errors
-/// A bucket cannot be used.
+/// A bucket cannot be used, or shadow mode cannot start.
 pub async fn start(
     context: &Context,
     bus: &Bus,
@@ -85,7 +89,9 @@ pub async fn start(
     http_clients: &HttpClients,
 ) -> anyhow::Result<()> {
     let costly = Arc::new(CostlyPatterns::default());
-    for cluster in &rules.clusters {
+    let shadow = shadow::of_router(context, bus, http_clients.clone(), clusters.clone()).await?;
+    let writes_status = rules.clusters.iter().filter(|_| shadow.is_none());
+    for cluster in writes_status {
         let mut writer = status_writer(context, bus, cluster, http_clients.clone());
         writer.context.costly = costly.clone();
         context.tasks.spawn(
@@ -105,10 +111,11 @@ pub async fn start(
         context.metrics.clone(),
         costly,
         clusters,
-        postponed.clone(),
         RouterOptions {
             concurrency: context.settings.router.concurrency,
             own_cluster: context.settings.cluster.clone(),
+            postponed: postponed.clone(),
+            shadow,
         },
     );
     if let Some(postponed) = postponed {

@@ -173,7 +173,9 @@ async fn follow_cluster(
     let client = sources::connect(settings, named.from).await?;
     let catalog = Arc::new(Catalog::default());
     let cluster = Cluster {
-        remove_finalizers: extensions.is_some() && settings.router.release_finalizers,
+        remove_finalizers: extensions.is_some()
+            && settings.router.release_finalizers
+            && !settings.shadow,
         extensions,
         options: options_of(context),
         member: source.origin.member().cloned(),

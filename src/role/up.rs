@@ -9,8 +9,8 @@ use tidings_core::runtime::memory::{MemoryLimit, MemoryPlan};
 
 use crate::demo;
 use crate::flags::{
-    AsFlags, CommonFlags, IngestFlags, KubernetesFlags, RouterFlags, RulesFlags, WorkerFlags, flag,
-    settings,
+    AsFlags, CommonFlags, IngestFlags, KubernetesFlags, RouterFlags, RulesFlags, ShadowFlags,
+    WorkerFlags, flag, settings,
 };
 use crate::nats_server::{NatsServer, Restarter};
 use crate::process::{Process, start_log};
@@ -31,6 +31,8 @@ pub struct UpArguments {
     router: RouterFlags,
     #[command(flatten)]
     worker: WorkerFlags,
+    #[command(flatten)]
+    shadow: ShadowFlags,
     /// Data folder of the embedded nats-server; tools use the folder to find the server [default:
     /// .tidings]
     #[arg(long, value_name = "DIR")]
@@ -52,6 +54,7 @@ impl UpArguments {
             self.rules.flags(),
             self.router.flags(),
             self.worker.flags(),
+            self.shadow.flags(),
         ]
         .concat();
         flags.extend(self.data.iter().map(|data| flag("--data", "data", data)));

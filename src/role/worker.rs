@@ -19,10 +19,12 @@ use tidings_workers::throttle::Throttle;
 use tidings_workers::worker::Worker;
 use tidings_workers::worker::crash_guard::CrashGuard;
 
-use crate::flags::{AsFlags, CommonFlags, KubernetesFlags, RulesFlags, WorkerFlags, settings};
+use crate::flags::{
+    AsFlags, CommonFlags, KubernetesFlags, RulesFlags, ShadowFlags, WorkerFlags, settings,
+};
 use crate::process::{Process, start_log};
 use crate::role::rules::ActiveRules;
-use crate::role::{Context, bus, clusters, rules};
+use crate::role::{Context, bus, clusters, rules, shadow};
 
 /// How long a worker waits for the clusters of the fleet before it starts.
 const CLUSTERS_WAIT: Duration = Duration::from_secs(5);
@@ -38,6 +40,8 @@ pub struct WorkerArguments {
     rules: RulesFlags,
     #[command(flatten)]
     worker: WorkerFlags,
+    #[command(flatten)]
+    shadow: ShadowFlags,
 }
 
 /// Runs a worker until it is stopped.
@@ -49,6 +53,7 @@ pub async fn run(arguments: WorkerArguments) -> anyhow::Result<()> {
         arguments.kubernetes.flags(),
         arguments.rules.flags(),
         arguments.worker.flags(),
+        arguments.shadow.flags(),
     ]
     .concat();
     let settings = settings(&arguments.common, flags)?;
@@ -68,7 +73,7 @@ pub async fn run(arguments: WorkerArguments) -> anyhow::Result<()> {
         .await
 }
 
-/// Starts to pull and make deliveries.
+/// Starts to pull and make deliveries. In shadow mode nothing is pulled.
 ///
 /// # Errors
 /// The links in the settings or a bucket cannot be used.
@@ -80,6 +85,10 @@ pub async fn start(
     http_clients: HttpClients,
 ) -> anyhow::Result<()> {
     let settings = &context.settings;
+    if settings.shadow {
+        shadow::warn("worker");
+        return Ok(());
+    }
     // Without them, messages lack the labels and dashboards of clusters, and nothing else.
     clusters.wait_until_loaded(CLUSTERS_WAIT).await;
     let renderer = Renderer::new(&settings.links).map_err(anyhow::Error::msg)?;

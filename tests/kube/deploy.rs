@@ -188,8 +188,8 @@ async fn the_api_server_accepts_the_overlays_and_admits_their_pods() {
     let server = server().await;
     let scratch = TempDir::new().expect("a folder can be created");
     for (overlay, components, workloads) in [
-        ("single", &["monitoring"][..], 1),
-        ("standard", &["monitoring", "nats-tls"], 4),
+        ("single", &["monitoring", "shadow", "tee"][..], 1),
+        ("standard", &["monitoring", "nats-tls", "shadow", "tee"], 4),
     ] {
         // Kustomize accepts only relative folders, and those may be anywhere.
         let up = "../".repeat(scratch.path().components().count() + 1);
@@ -279,6 +279,9 @@ async fn the_service_of_notification_controller_can_lead_to_tidings() {
         .await
         .expect_success();
 
+    restricted_namespace(&server, "tidings").await;
+    let for_tee = kustomize(&project("deploy/migrate")).await;
+    applies_cleanly(&server, "deploy/migrate", &for_tee).await;
     let ours = kustomize(&project("deploy/overlays/flux-service")).await;
     let forced = ["--force-conflicts"];
     apply(&server, &ours, &forced).await.expect_success();

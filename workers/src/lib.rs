@@ -12,6 +12,7 @@
 pub mod accountability;
 pub mod attempt;
 mod bounded_map;
+pub mod differences;
 pub mod expression;
 pub mod http;
 pub mod memory;
@@ -19,6 +20,7 @@ pub mod message;
 pub mod newest_wins;
 pub mod notifier;
 pub mod rule_checks;
+pub mod shadow;
 pub mod text;
 pub mod throttle;
 mod tls;

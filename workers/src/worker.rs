@@ -41,6 +41,7 @@ mod process;
 pub mod providers;
 mod read;
 mod report;
+pub mod with_rules;
 
 /// The most bytes of one pull.
 const MAX_PULL_BYTES: usize = 1 << 20;

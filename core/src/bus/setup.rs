@@ -24,6 +24,17 @@ pub enum StreamPolicy {
     Update,
 }
 
+/// What [`Bus::set_up`] would do with a stream or bucket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StreamChange {
+    /// The stream.
+    pub stream: String,
+    /// Whether it would be created.
+    pub is_missing: bool,
+    /// The fields that would be updated; empty if nothing differs.
+    pub differences: Vec<String>,
+}
+
 /// The streams cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
@@ -72,13 +83,7 @@ impl Bus {
         if policy == StreamPolicy::Wait {
             return self.find_events(sizing).await.map(|()| *sizing);
         }
-        let account = self.jetstream().query_account().await;
-        let account =
-            account.map_err(|error| SetupError::unavailable(streams::EVENTS, error.to_string()))?;
-        let sizing = Sizing {
-            storage_limit: storage_limit(account.limits.max_storage, sizing.storage_limit),
-            ..*sizing
-        };
+        let sizing = self.limited(sizing).await?;
         self.report_missing_extensions().await?;
         for expected in streams::all(&sizing) {
             let actual = match self.jetstream().get_stream(&expected.name).await {
@@ -90,6 +95,38 @@ impl Bus {
         // Roles may not be allowed to create it.
         let _ = self.store_check(&streams::checks(&sizing)).await;
         Ok(sizing)
+    }
+
+    /// Compares every stream and bucket with its expected configuration, and changes nothing.
+    ///
+    /// # Errors
+    /// The server does not answer.
+    pub async fn stream_changes(&self, sizing: &Sizing) -> Result<Vec<StreamChange>, SetupError> {
+        let sizing = self.limited(sizing).await?;
+        let mut changes = Vec::new();
+        for expected in streams::all(&sizing) {
+            let found = self.request_stream(&expected.name).await;
+            let found = found.map_err(|error| SetupError::unavailable(&expected.name, error))?;
+            changes.push(StreamChange {
+                is_missing: found.is_none(),
+                differences: found.map_or_else(Vec::new, |actual| {
+                    streams::differences(&actual.config, &expected)
+                }),
+                stream: expected.name,
+            });
+        }
+        Ok(changes)
+    }
+
+    /// The sizing with the storage limit of the account.
+    async fn limited(&self, sizing: &Sizing) -> Result<Sizing, SetupError> {
+        let account = self.jetstream().query_account().await;
+        let account =
+            account.map_err(|error| SetupError::unavailable(streams::EVENTS, error.to_string()))?;
+        Ok(Sizing {
+            storage_limit: storage_limit(account.limits.max_storage, sizing.storage_limit),
+            ..*sizing
+        })
     }
 
     /// Logs that the bucket of extensions was deleted while no role ran. At the first start it is

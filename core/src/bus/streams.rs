@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 
+use crate::model::stream_plan::{Limit, Limits};
 use crate::model::subject;
 
 /// The stream of all events.
@@ -43,6 +44,9 @@ pub const CONSUMERS: &str = "consumers";
 /// The stream of messages that check whether the server can write. It holds one, of 8 KiB.
 pub const CHECKS: &str = "CHECKS";
 
+/// The stream of what routers in shadow mode would have delivered. They create it.
+pub const SHADOW: &str = "SHADOW";
+
 /// The durable consumer that all routers share.
 pub const ROUTER: &str = "router";
 
@@ -72,12 +76,31 @@ const MARKS_EXPIRE_AFTER: Duration = DAY;
 /// A cluster that has been silent for less than this is shown with the time of its last report.
 const HEARTBEATS_EXPIRE_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
 
+/// The longest time that events are kept.
+pub const EVENTS_FOR: Duration = Duration::from_secs(3 * 24 * 3600);
+/// The limits of the streams that have one.
+pub const STREAM_LIMITS: Limits = Limits {
+    events: Limit {
+        most: 10 * GIB,
+        divisor: 3,
+    },
+    outcomes: Limit {
+        most: GIB,
+        divisor: 10,
+    },
+    dead: Limit {
+        most: 2 * GIB,
+        divisor: 10,
+    },
+};
+
 /// The part of the configuration that differs between installations.
 #[derive(Clone, Copy, Debug)]
 pub struct Sizing {
     /// How long a second copy of an event counts as a duplicate.
     pub dedupe_interval: Duration,
-    /// The number of bytes that the server may store, if there is a limit.
+    /// The number of bytes that all servers together may store, if there is a limit. The server
+    /// counts every replica of a stream.
     pub storage_limit: Option<u64>,
     /// The number of replicas of each stream: 1, or 3 in a NATS cluster.
     pub replicas: usize,
@@ -200,8 +223,8 @@ pub fn buckets() -> impl Iterator<Item = String> {
 fn events(sizing: &Sizing) -> Config {
     Config {
         retention: RetentionPolicy::Limits,
-        max_age: 3 * DAY,
-        max_bytes: share(sizing, 10 * GIB, 3),
+        max_age: EVENTS_FOR,
+        max_bytes: share(sizing, STREAM_LIMITS.events),
         duplicate_window: sizing.dedupe_interval,
         ..base(EVENTS, &[subject::ALL_EVENTS], sizing)
     }
@@ -225,7 +248,7 @@ fn outcomes(sizing: &Sizing) -> Config {
     Config {
         retention: RetentionPolicy::Limits,
         max_age: 3 * DAY,
-        max_bytes: share(sizing, GIB, 10),
+        max_bytes: share(sizing, STREAM_LIMITS.outcomes),
         ..base(OUTCOMES, &[subject::ALL_OUTCOMES], sizing)
     }
 }
@@ -234,7 +257,7 @@ fn dead(sizing: &Sizing) -> Config {
     Config {
         retention: RetentionPolicy::Limits,
         max_age: 90 * DAY,
-        max_bytes: share(sizing, 2 * GIB, 10),
+        max_bytes: share(sizing, STREAM_LIMITS.dead),
         ..base(DEAD, &[subject::ALL_DEAD], sizing)
     }
 }
@@ -245,9 +268,25 @@ pub fn cloud_events(sizing: &Sizing) -> Config {
     Config {
         retention: RetentionPolicy::Limits,
         max_age: 3 * DAY,
-        max_bytes: share(sizing, 2 * GIB, 10),
+        max_bytes: share(sizing, STREAM_LIMITS.dead),
         duplicate_window: Duration::from_secs(600),
         ..base(CLOUD_EVENTS, &[subject::ALL_CLOUD_EVENTS], sizing)
+    }
+}
+
+/// The stream of records of shadow mode. Nothing consumes it, so old records are discarded.
+pub fn shadow(sizing: &Sizing) -> Config {
+    Config {
+        retention: RetentionPolicy::Limits,
+        max_age: 3 * DAY,
+        max_bytes: share(
+            sizing,
+            Limit {
+                most: GIB / 2,
+                divisor: 20,
+            },
+        ),
+        ..base(SHADOW, &[subject::ALL_SHADOW], sizing)
     }
 }
 
@@ -296,11 +335,13 @@ fn base(name: &str, subjects: &[&str], sizing: &Sizing) -> Config {
     }
 }
 
-/// `max` bytes, or one `divisor`th of the storage if that is less.
-fn share(sizing: &Sizing, max: u64, divisor: u64) -> i64 {
+/// The limit of a stream in bytes: the most, or a part of the storage if that is less. A stream's
+/// limit is that of each replica, and the storage has to hold all of them.
+fn share(sizing: &Sizing, Limit { most, divisor }: Limit) -> i64 {
+    let replicas = u64::try_from(sizing.replicas.max(1)).unwrap_or(u64::MAX);
     let bytes = sizing
         .storage_limit
-        .map_or(max, |limit| max.min(limit / divisor));
+        .map_or(most, |limit| most.min(limit / replicas / divisor));
     i64::try_from(bytes).unwrap_or(i64::MAX)
 }
 
@@ -515,6 +556,22 @@ mod tests {
         let [_, events] = edge(&SIZING);
         assert_eq!(events.discard, DiscardPolicy::New);
         assert!(events.max_age.is_zero() && events.max_bytes > 0);
+    }
+
+    #[test]
+    fn all_replicas_of_the_streams_fit_into_the_storage() {
+        for replicas in [1, 3, 5] {
+            let limit = replicas * (3 << 30);
+            let sizing = Sizing {
+                storage_limit: Some(limit as u64),
+                replicas,
+                ..SIZING
+            };
+            assert_eq!(events(&sizing).max_bytes, 1 << 30, "{replicas}");
+            let limited = [events(&sizing), outcomes(&sizing), dead(&sizing)];
+            let stored: i64 = limited.iter().map(|stream| stream.max_bytes).sum();
+            assert!(stored * (replicas as i64) < limit as i64, "{replicas}");
+        }
     }
 
     #[test]

@@ -18,6 +18,8 @@ pub const ALL_OUTCOMES: &str = "outcomes.>";
 pub const RETRYING_OUTCOMES: &str = "outcomes.*.*.*.retrying";
 /// The filter for all dead letters.
 pub const ALL_DEAD: &str = "dead.>";
+/// The filter for all records of shadow mode.
+pub const ALL_SHADOW: &str = "shadow.>";
 
 /// The subject of an event: `events.<cluster>.<namespace>.<kind>.<severity>`.
 pub fn event(event: &Event) -> String {
@@ -108,6 +110,11 @@ pub fn outcome(provider: &ProviderReference, outcome: &str) -> String {
 /// The subject of a dead letter: `dead.<type>.<namespace>.<provider>`.
 pub fn dead(provider: &ProviderReference) -> String {
     format!("dead.{}", type_and_provider(provider))
+}
+
+/// The subject of a record of shadow mode: `shadow.<type>.<namespace>.<provider>`.
+pub fn shadow(provider: &ProviderReference) -> String {
+    format!("shadow.{}", type_and_provider(provider))
 }
 
 /// The filter of the consumer of one pool and type.

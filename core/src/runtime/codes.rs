@@ -349,6 +349,18 @@ pub mod log {
         STATUS_POSITION_NOT_SAVED, "status-position-not-saved", "debug",
             "The position in the streams is not saved. The next leader reads an earlier part \
              again.";
+        SHADOW_MODE, "shadow-mode", "warn",
+            "The role runs in shadow mode: a router records what would have been delivered, a \
+             worker pulls nothing, and nothing is sent. `tidings shadow report` has the result.";
+        SHADOW_NOT_RECORDED, "shadow-not-recorded", "warn",
+            "A record of shadow mode cannot be stored. The event is not acknowledged until it \
+             can.";
+        TEE_FAILED, "tee-failed", "warn",
+            "A copy of an event was not accepted at `origin`, the address of `ingest.tee.url`. \
+             The event itself is stored.";
+        TEE_DROPPED, "tee-dropped", "warn",
+            "A copy of an event was not sent to `origin`, because too many copies wait. The event \
+             itself is stored.";
         DELIVERY_NOT_STORED, "delivery-not-stored", "warn",
             "The router cannot store a delivery. The event is not acknowledged until it can.";
         DELIVERY_UNDECODABLE, "delivery-undecodable", "error",

@@ -29,7 +29,8 @@ use serde::Serialize;
 
 pub use addresses::AddressSettings;
 pub use ingest::{
-    AuthSettings, IngestSettings, IngestTlsSettings, KubernetesEventsSettings, TokenReviewSettings,
+    AuthSettings, IngestSettings, IngestTlsSettings, KubernetesEventsSettings, TeeSettings,
+    TokenReviewSettings,
 };
 pub use layer::{Flag, Sources, environment};
 pub use mistake::{Mistake, Mistakes, Origin};
@@ -59,6 +60,8 @@ pub struct Settings {
     pub shutdown_grace: Duration,
     /// `memory.…`
     pub memory: MemorySettings,
+    /// `shadow`: record what would be delivered, and send nothing.
+    pub shadow: bool,
     /// `log.…`
     pub log: LogSettings,
     /// `nats.…`
@@ -255,6 +258,7 @@ impl Settings {
             memory: MemorySettings {
                 limit: reader.optional("memory.limit", value::memory),
             },
+            shadow: reader.value("shadow", value::switch),
             log: LogSettings {
                 filter: reader.value("log.filter", value::log_filter),
                 format: reader.value("log.format", value::log_format),

@@ -18,6 +18,9 @@ const MOST_OF_MACHINE: u64 = 2 << 30;
 const FALLBACK: u64 = 512 << 20;
 /// Messages that wait to be sent to NATS need no more than this.
 const MOST_UNSENT: u64 = 256 << 20;
+/// Copies of events need room for the largest event, and no more than this.
+const LEAST_TEE: u64 = 4 << 20;
+const MOST_TEE: u64 = 16 << 20;
 /// What a connection to ingest may need, in bytes: its buffer and its task.
 const CONNECTION: u64 = 24 << 10;
 /// The most connections to ingest.
@@ -43,6 +46,8 @@ pub struct MemoryPlan {
     pub bodies: u64,
     /// For events that ingest decodes and stores.
     pub ingesting: u64,
+    /// For copies of events that wait for `ingest.tee.url`, if that is set.
+    pub tee: u64,
     /// For messages that wait to be sent to NATS.
     pub unsent: u64,
     /// For events that the router or a bridge pulled.
@@ -99,6 +104,11 @@ impl MemoryPlan {
             nats_server: if role == Role::Up { part(4) } else { 0 },
             bodies: only(Role::Ingest, 4, 12),
             ingesting: only(Role::Ingest, 4, 16),
+            tee: match role {
+                Role::Ingest => part(32).clamp(LEAST_TEE, MOST_TEE),
+                Role::Up => part(128).clamp(LEAST_TEE, MOST_TEE),
+                _ => 0,
+            },
             unsent: part(16).min(MOST_UNSENT),
             routing: match role {
                 Role::Bridge => part(3),
@@ -165,6 +175,7 @@ mod tests {
             let shares = plan.nats_server
                 + plan.bodies
                 + plan.ingesting
+                + plan.tee
                 + plan.unsent
                 + plan.routing
                 + plan.patterns

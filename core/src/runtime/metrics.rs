@@ -21,8 +21,8 @@ use crate::runtime::config::Role;
 use labels::{
     AttemptLabels, AuthenticationOutcome, BridgeOutcome, CircuitLabels, DeliveryLabels,
     EdgeOutcome, HandshakeFailure, KilledBy, KubernetesEventOutcome, Label, LabelLookup, Labels,
-    LostFrom, QueueLabels, RequestOutcome, RoutingOutcome, SourceLabel, StatusWriteOutcome,
-    StreamLabel, TypeLabel,
+    LostFrom, QueueLabels, RequestOutcome, RoutingOutcome, ShadowLabels, SourceLabel,
+    StatusWriteOutcome, StreamLabel, TeeOutcome, TypeLabel,
 };
 
 /// One metric, as the docs list it.
@@ -134,6 +134,8 @@ metrics! {
          were open.";
     ingest_body_bytes: Gauge = Gauge::default(),
         "Memory for bodies that arrive, in bytes.";
+    ingest_tee_total: Family<TeeOutcome, Counter> = Family::default(),
+        "Copies of stored events for `ingest.tee.url`, by outcome.";
     ingest_kubernetes_events_total: Family<KubernetesEventOutcome, Counter> = Family::default(),
         "Kubernetes Events that ingest read, by outcome.";
     ingest_kubernetes_events_watched: Gauge = Gauge::default(),
@@ -146,6 +148,9 @@ metrics! {
         "Verdicts of alerts whose event sources name the event's object.";
     router_deliveries_total: Family<TypeLabel, Counter> = Family::default(),
         "Deliveries planned and stored, by provider type.";
+    router_shadow_records_total: Family<ShadowLabels, Counter> = Family::default(),
+        "Deliveries that shadow mode recorded instead of storing them, by provider type and \
+         outcome.";
     router_events_returned_total: Counter = Counter::default(),
         "Events that were returned to the server, because many events of their namespace with \
          costly patterns waited.";

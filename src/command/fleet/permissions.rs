@@ -2,7 +2,9 @@
 //! issued, and for `docs/reference/permissions.md`.
 
 use tidings_core::bus::readers::{MAX_READERS, reader_name};
-use tidings_core::bus::streams::{self, AHEAD, CHECKS, DEAD, DELIVERIES, EVENTS, OUTCOMES, ROUTER};
+use tidings_core::bus::streams::{
+    self, AHEAD, CHECKS, DEAD, DELIVERIES, EVENTS, OUTCOMES, ROUTER, SHADOW,
+};
 use tidings_core::bus::{events_state, names, records};
 use tidings_core::model::access::{API, MEMBER_API};
 use tidings_core::model::subject;
@@ -187,6 +189,13 @@ fn router() -> Vec<Grant> {
             ],
         ),
         grant("store deliveries", [subject::ALL_DELIVERIES.to_owned()]),
+        grant(
+            "record what would be delivered, in shadow mode",
+            [
+                format!("{API}.STREAM.CREATE.{SHADOW}"),
+                subject::ALL_SHADOW.to_owned(),
+            ],
+        ),
         Grant {
             purpose: "read outcomes and dead letters, for the status of Alerts and Providers",
             subjects: [OUTCOMES, DEAD]

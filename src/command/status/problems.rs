@@ -45,6 +45,7 @@ pub fn problems(report: &Report, reading: &Reading, known: Known) -> Vec<Problem
     );
     add("not-ready", not_ready(report));
     add("works-in-part", working_in_part(report));
+    add("shadow-mode-mixed", mixed_shadow(report));
     add("pool-without-worker", pools_without_worker(report));
     add("cluster-without-ingest", clusters_without_ingest(report));
     add("deliveries-wait", waiting(report, reading));
@@ -95,6 +96,24 @@ fn working_in_part(report: &Report) -> Vec<String> {
             Some(format!("{} works only in part: {reason}", name(process)))
         })
         .collect()
+}
+
+/// Routers share the events, so some of them are delivered and others only recorded.
+fn mixed_shadow(report: &Report) -> Vec<String> {
+    let all: Vec<_> = report.running("router").collect();
+    let Some(shadow) = all.iter().find(|process| process.is_shadow) else {
+        return Vec::new();
+    };
+    let normal = all.iter().find(|process| !process.is_shadow);
+    let message = normal.map(|normal| {
+        format!(
+            "{} is in shadow mode and {} is not: a part of the events is recorded and not \
+             delivered",
+            name(shadow),
+            name(normal)
+        )
+    });
+    message.into_iter().collect()
 }
 
 /// If no worker runs at all, that is another problem.

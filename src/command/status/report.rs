@@ -65,6 +65,8 @@ pub struct Process {
     pub is_ready: bool,
     /// Why it is not ready, or what works only in part.
     pub reason: Option<String>,
+    /// Whether it is in shadow mode, and sends nothing.
+    pub is_shadow: bool,
     pub credentials_expire_at: Option<String>,
 }
 
@@ -165,6 +167,7 @@ impl Process {
             is_alive: is_alive(report, now),
             is_ready: report.ready,
             reason: optional(&report.reason),
+            is_shadow: report.shadow,
             credentials_expire_at: report.credentials_expire_at.map(|at| time(Some(at))),
         }
     }

@@ -64,8 +64,13 @@ fn role_line(report: &Report, role: &str) -> String {
         0 => String::new(),
         more => format!(" and {more} more hosts"),
     };
+    let in_shadow = running.iter().filter(|process| process.is_shadow).count();
+    let shadow = match (role, in_shadow) {
+        ("ingest", _) | (_, 0) => String::new(),
+        (_, number) => format!(", {number} in shadow mode"),
+    };
     format!(
-        "  {role:<8}  {} running, {ready} ready  version {}  on {}{more}",
+        "  {role:<8}  {} running, {ready} ready{shadow}  version {}  on {}{more}",
         running.len(),
         joined(versions.into_iter()),
         joined(hosts.into_iter().take(MOST_HOSTS)),

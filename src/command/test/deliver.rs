@@ -1,21 +1,17 @@
 //! Prepares each delivery, and attempts it once or only records its requests.
 
-use std::sync::Arc;
-
 use anyhow::Context as _;
 use tidings_core::bus::clusters::Clusters;
 use tidings_core::bus::live_clusters::LiveClusters;
 use tidings_core::runtime::config::Settings;
-use tidings_core::{Delivery, Event, Failure, Outcome, Reason};
+use tidings_core::{Event, Failure, Outcome, Reason};
 use tidings_router::AlertExplanation;
-use tidings_rules::{ResolvedProvider, Rules, Unresolved};
-use tidings_workers::attempt::{Ended, Prepared, attempt_once, prepare, revealed_channel};
+use tidings_rules::{ResolvedProvider, Rules};
+use tidings_workers::attempt::Ended;
 use tidings_workers::http::address_rules::AddressRules;
-use tidings_workers::http::invalid::Invalid;
 use tidings_workers::http::{Http, HttpClients};
-use tidings_workers::message::Message;
 use tidings_workers::message::render::Renderer;
-use tidings_workers::worker::providers;
+use tidings_workers::worker::with_rules::{attempt_with_rules, prepare_for};
 
 use super::report::{DeliveryReport, RequestReport};
 
@@ -49,12 +45,13 @@ pub async fn deliver_all(
             let wire = Http::new(provider, &http_clients)?;
             Ok(if send { wire } else { recorder.clone() })
         };
-        match prepared(rules, delivery, http) {
-            Err(problem) => report.detail = problem,
+        match prepare_for(rules, delivery, http) {
+            Err(failure) => report.detail = failure.detail,
             Ok(prepared) => {
-                let result =
-                    attempt(&prepared, delivery, event, rules, &renderer, &mut report).await;
-                (report.outcome, report.detail) = outcome(result, send);
+                let attempt =
+                    attempt_with_rules(&prepared, delivery, event, rules, &renderer).await;
+                report.template_error = attempt.template_error;
+                (report.outcome, report.detail) = outcome(attempt.result, send);
                 let requests = recorder.recorded();
                 let refused = requests
                     .iter()
@@ -71,50 +68,6 @@ pub async fn deliver_all(
         reports.push(report);
     }
     Ok(reports)
-}
-
-async fn attempt(
-    prepared: &Prepared,
-    delivery: &Delivery,
-    event: &Event,
-    rules: &Rules,
-    renderer: &Renderer,
-    report: &mut DeliveryReport,
-) -> Result<Ended, Failure> {
-    let alert = delivery.alert.clone().unwrap_or_default();
-    let texts = prepared.texts(delivery, event);
-    let message = prepared.message(delivery, &texts, &alert);
-    let of_alert = || providers::channel(rules, delivery);
-    let revealed = revealed_channel(&message, &prepared.provider, of_alert)?;
-    let message = Message {
-        channel: revealed.as_deref().unwrap_or(message.channel),
-        ..message
-    };
-    let rendered = renderer.rendered(
-        &message,
-        &prepared.provider,
-        prepared.provider_type.content,
-        || providers::template(rules, delivery),
-    );
-    let message = Message {
-        rendered: &rendered,
-        ..message
-    };
-    let result = attempt_once(prepared, &message).await;
-    report.template_error = rendered.template_error;
-    result
-}
-
-fn prepared(
-    rules: &Rules,
-    delivery: &Delivery,
-    http: impl FnOnce(&ResolvedProvider) -> Result<Http, Invalid>,
-) -> Result<Prepared, String> {
-    let reference = delivery.provider.clone().unwrap_or_default();
-    let (namespace, name) = (&reference.namespace, &reference.name);
-    let provider: Arc<ResolvedProvider> = providers::resolve(rules, delivery)
-        .map_err(|unresolved: Unresolved| unresolved.to_string())?;
-    prepare(provider, http).map_err(|invalid| format!("Provider {namespace}/{name}: {invalid}"))
 }
 
 fn outcome(result: Result<Ended, Failure>, send: bool) -> (&'static str, String) {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::Serialize;
+use url::Url;
 
 use super::read::Reader;
 use super::value::{self, Severity};
@@ -40,6 +41,8 @@ pub struct IngestSettings {
     pub auth: AuthSettings,
     /// `ingest.edge`: whether to store events on an own server, and forward them.
     pub edge: bool,
+    /// `ingest.tee.…`
+    pub tee: TeeSettings,
     /// `ingest.labels`: whether to read the labels of objects; default: if a cluster is configured.
     pub labels: Option<bool>,
     /// `ingest.label_kinds`: the kinds of objects whose labels are read.
@@ -84,6 +87,13 @@ impl AuthSettings {
     }
 }
 
+/// Where copies of events go.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct TeeSettings {
+    /// `ingest.tee.url`: an http or https URL without credentials.
+    pub url: Option<Url>,
+}
+
 /// Which Kubernetes Events are read.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct KubernetesEventsSettings {
@@ -126,6 +136,9 @@ impl IngestSettings {
                 },
             },
             edge: reader.value("ingest.edge", value::switch),
+            tee: TeeSettings {
+                url: reader.optional_secret("ingest.tee.url", value::http_url),
+            },
             labels: reader.optional("ingest.labels", value::switch),
             label_kinds: reader.list_or("ingest.label_kinds", FLUX_KINDS, value::object_kind),
             kubernetes_events: KubernetesEventsSettings::read(reader),

@@ -87,6 +87,9 @@ settings! {
         ), "", ROLES,
         "Memory that the process may use, at least 128 MiB; in `up` together with its \
          nats-server. See [memory](../operations.md#memory).";
+    "shadow", Value("false"), "--shadow", RULES,
+        "Record what would have been delivered, and send nothing: see \
+         [migration](../migrate.md). Set it for every router and worker.";
     "log.filter", Value("info"), "--log-level FILTER", ROLES,
         "A level (`error`, `warn`, `info`, `debug`, `trace`), or levels by module: \
          `info,tidings_workers=debug`.";
@@ -161,6 +164,9 @@ settings! {
         "Store events on an own nats-server in `data`, and forward them to the hub at `nats.url`, \
          so that they are accepted while the hub cannot be reached. See \
          [edges](../fleet.md#a-member-that-can-lose-the-hub).";
+    "ingest.tee.url", Otherwise("none"), "--tee URL", INGEST,
+        "Post a copy of each stored event to this URL, in the background. See \
+         [migration](../migrate.md#the-tee).";
     "ingest.labels", Otherwise("true where a kubeconfig or a service account is found"), "", INGEST,
         "Read the labels of the objects that events are about.";
     "ingest.label_kinds", Otherwise("[the kinds of Flux](../kubernetes.md#labels)"),

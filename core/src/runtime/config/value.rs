@@ -10,6 +10,7 @@ use jiff::SignedDuration;
 use serde::{Serialize, Serializer};
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
+use url::Url;
 
 use super::secret::Servers;
 use crate::runtime::kubernetes::kind::ObjectKind;
@@ -139,6 +140,22 @@ pub(super) fn servers(text: &str) -> Parsed<Servers> {
         .ok_or("addresses of NATS servers separated by commas, such as nats://host:4222")
 }
 
+/// The error does not repeat the URL, which may hold a secret.
+pub(super) fn http_url(text: &str) -> Parsed<Url> {
+    let is_plain = |url: &Url| {
+        matches!(url.scheme(), "http" | "https")
+            && url.has_host()
+            && url.username().is_empty()
+            && url.password().is_none()
+            && url.query().is_none()
+            && url.fragment().is_none()
+    };
+    text.parse()
+        .ok()
+        .filter(is_plain)
+        .ok_or("an http or https URL without credentials and query, such as http://host:9090/")
+}
+
 pub(super) fn object_kind(text: &str) -> Parsed<ObjectKind> {
     text.parse().map_err(|_| ObjectKind::EXPECTED)
 }
@@ -229,6 +246,24 @@ mod tests {
             );
         }
         assert!(interval("0s").is_err());
+    }
+
+    #[test]
+    fn a_url_of_a_copy_has_no_secrets() {
+        for (written, is_valid) in [
+            (
+                "http://notification-controller.flux-system.svc.cluster.local./",
+                true,
+            ),
+            ("https://10.1.2.3:9443/events", true),
+            ("http://user:pass@host/", false),
+            ("http://host/?token=1", false),
+            ("nats://host:4222", false),
+            ("host:9090", false),
+            ("", false),
+        ] {
+            assert_eq!(http_url(written).is_ok(), is_valid, "{written}");
+        }
     }
 
     #[test]

@@ -174,10 +174,35 @@ terms! {
     /// The result of routing an event.
     pub enum RoutingOutcome in label "outcome" {
         Planned = "planned", "At least one delivery is planned and stored.";
+        Recorded = "recorded",
+            "Shadow mode: what would have been delivered is recorded, and nothing is sent.";
         Unmatched = "unmatched", "No alert matches the event.";
         Undecodable = "undecodable", "The message is not an event and is dropped.";
         OtherCluster = "other-cluster",
             "The message names another cluster than its subject. It is refused: no alert sees it.";
+    }
+}
+
+terms! {
+    /// What a worker would do with a delivery that shadow mode records.
+    pub enum ShadowOutcome in label "outcome" {
+        WouldSend = "would-send", "It would send the recorded requests.";
+        WouldSkip = "would-skip", "The provider type sends nothing for this event.";
+        WouldWait = "would-wait",
+            "It would park the delivery: the Provider is suspended, or something that it names \
+             does not exist.";
+        WouldFail = "would-fail",
+            "It would store a dead letter, because the delivery cannot succeed.";
+    }
+}
+
+terms! {
+    /// What became of a copy of an event for `ingest.tee.url`.
+    pub enum TeeOutcome in label "outcome" {
+        Sent = "sent", "The URL answered 2xx, or 429 because it knows the event.";
+        Failed = "failed",
+            "The URL refused the copy, or did not accept it within a minute. It is not sent again.";
+        Dropped = "dropped", "Too many copies waited, so this one was never sent.";
     }
 }
 
@@ -317,6 +342,16 @@ label_set! {
         pool: String,
         /// The provider type; empty if the Provider did not exist.
         r#type: String,
+    }
+}
+
+label_set! {
+    /// The labels of a record of shadow mode.
+    pub struct ShadowLabels {
+        /// The provider type; empty if the Provider does not exist.
+        r#type: String,
+        /// What a worker would do.
+        outcome: ShadowOutcome,
     }
 }
 
