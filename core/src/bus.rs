@@ -77,6 +77,7 @@ pub mod publish;
 pub mod pull;
 pub mod readers;
 pub mod records;
+pub mod restored;
 pub mod setup;
 pub mod storage;
 pub mod stored_deliveries;

@@ -25,6 +25,7 @@ mod pod;
 mod python;
 mod readiness;
 mod replay;
+mod restored;
 mod scaling;
 mod start_errors;
 mod status;
