@@ -4,6 +4,7 @@
 mod client;
 mod forbidden;
 mod life;
+mod pool_worker;
 mod reference;
 mod removal;
 mod renaming;
