@@ -82,6 +82,7 @@ pub mod publish;
 pub mod pull;
 pub mod readers;
 pub mod records;
+pub mod restored;
 pub mod setup;
 pub mod shadow;
 pub mod storage;

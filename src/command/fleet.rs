@@ -11,7 +11,7 @@
 //! | `folder` | keys, credentials and configuration on the disk |
 //! | `server` | the configuration of nats-server, and accounts that are pushed to it |
 //! | `content` | what the hub holds of a cluster |
-//! | `init`, `update`, `members`, `labels`, `set`, `remove`, `rename` | the subcommands |
+//! | `init`, `update`, `members`, `labels`, `set`, … | one subcommand each |
 
 mod claims;
 mod content;
@@ -20,6 +20,7 @@ mod init;
 mod labels;
 mod members;
 mod permissions;
+mod pool_worker;
 mod remove;
 mod rename;
 mod server;
@@ -68,6 +69,10 @@ enum Action {
     Label(members::LabelArguments),
     /// Change the quota, the namespaces that see the events, or the dashboard of a cluster
     Set(set::SetArguments),
+    /// Issue credentials for a worker that serves one pool only
+    AddWorker(pool_worker::AddArguments),
+    /// Revoke the credentials of such a worker
+    RemoveWorker(pool_worker::RemoveArguments),
     /// Issue all credentials again after an upgrade of Tidings, with the same keys
     Update(update::UpdateArguments),
     /// Print what the credentials may do, as Markdown
@@ -111,6 +116,8 @@ pub async fn run(arguments: FleetArguments) -> anyhow::Result<()> {
         Action::Rename(arguments) => rename::run(&arguments).await,
         Action::Label(arguments) => members::label(&arguments).await,
         Action::Set(arguments) => set::run(&arguments).await,
+        Action::AddWorker(arguments) => pool_worker::add(&arguments).await,
+        Action::RemoveWorker(arguments) => pool_worker::remove(&arguments).await,
         Action::Update(arguments) => update::run(&arguments).await,
         Action::Permissions => {
             for line in permissions::markdown().lines() {

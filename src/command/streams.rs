@@ -3,12 +3,12 @@
 
 mod plan;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::{Args, Subcommand};
 use tidings_core::bus::consumers::chosen::BeginAt;
 use tidings_core::bus::setup::{StreamChange, StreamPolicy};
 
-use super::tool::{BusArguments, ago, bus, count, print_line};
+use super::tool::{BusArguments, ago, bus, count, moment, print_line};
 use crate::flags::{flag, settings};
 
 /// Arguments of `tidings streams`.
@@ -25,9 +25,22 @@ enum Action {
     /// Create missing streams and update those whose configuration differs; print each change
     /// first
     Apply(ApplyArguments),
+    /// Say that the streams were restored from a backup, before workers start: what the backup held
+    /// then does not override newer states
+    Restored(RestoredArguments),
     /// Recreate the consumer of the routers at a position of your choice, after its state and
     /// its recorded position were lost
     RecreateConsumer(RecreateArguments),
+}
+
+#[derive(Args, Debug)]
+struct RestoredArguments {
+    #[command(flatten)]
+    bus: BusArguments,
+    /// When the backup was taken, such as 2026-01-02T15:04:05Z, or 90m for 90 minutes ago; after
+    /// its last message, and before the server started again
+    #[arg(long, value_name = "TIME")]
+    taken_at: String,
 }
 
 #[derive(Args, Debug)]
@@ -91,8 +104,27 @@ pub async fn run(arguments: StreamsArguments) -> anyhow::Result<()> {
     match arguments.action {
         Action::Plan(arguments) => plan::run(&arguments),
         Action::Apply(arguments) => apply(arguments).await,
+        Action::Restored(arguments) => restored(&arguments).await,
         Action::RecreateConsumer(arguments) => recreate_consumer(arguments).await,
     }
+}
+
+async fn restored(arguments: &RestoredArguments) -> anyhow::Result<()> {
+    let taken_at = moment(&arguments.taken_at).context("--taken-at")?;
+    let bus = bus(&arguments.bus).await?;
+    bus.sample_clock()
+        .await
+        .context("cannot read the stream EVENTS")?;
+    ensure!(
+        taken_at < bus.clock().now(),
+        "--taken-at {taken_at}: expected a time in the past"
+    );
+    let backup = bus.note_restored(taken_at).await?;
+    print_line(&format!(
+        "the backup holds EVENTS up to sequence {} and latest up to {}; start the workers",
+        backup.events, backup.states
+    ))?;
+    Ok(())
 }
 
 async fn recreate_consumer(arguments: RecreateArguments) -> anyhow::Result<()> {

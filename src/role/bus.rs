@@ -7,6 +7,7 @@ use tidings_core::bus::connect::connect_with_retries;
 use tidings_core::bus::losses::LossWatch;
 use tidings_core::bus::member::MemberWatch;
 use tidings_core::bus::setup::{SetupError, StreamPolicy};
+use tidings_core::bus::streams;
 use tidings_core::bus::watch::Watch;
 use tidings_core::bus::write_check::WriteCheck;
 use tidings_core::runtime::codes::log as codes;
@@ -64,7 +65,9 @@ pub async fn connect(context: &Context, policy: StreamPolicy) -> anyhow::Result<
     WriteCheck::new(bus.clone(), &sizing, policy)
         .start(check, context.stop.holding.clone())
         .await;
-    if policy != StreamPolicy::Wait {
+    // The worker of one pool does not see the whole.
+    let counts = format!("$KV.{}.deliveries", streams::COUNTS);
+    if policy != StreamPolicy::Wait && bus.may_publish(&counts) {
         LossWatch::new(bus.clone(), context.metrics.clone())
             .start(context.stop.holding.clone())
             .await;

@@ -236,6 +236,9 @@ pub fn options(settings: &Settings) -> Options {
 /// # Errors
 /// There is no connection.
 pub async fn answer_names(context: &Context, bus: &Bus, rules: &ActiveRules) -> anyhow::Result<()> {
+    if !bus.may_publish("_INBOX_tools.answer") {
+        return Ok(());
+    }
     let (bus, live) = (bus.clone(), rules.live.clone());
     let questions = bus.name_questions().await?;
     let stop = context.stop.holding.clone();

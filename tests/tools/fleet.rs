@@ -5,6 +5,7 @@ mod client;
 mod edge;
 mod forbidden;
 mod life;
+mod pool_worker;
 mod reference;
 mod removal;
 mod renaming;

@@ -26,6 +26,7 @@ mod pod;
 mod python;
 mod readiness;
 mod replay;
+mod restored;
 mod scaling;
 mod shadow;
 mod start_errors;

@@ -11,18 +11,19 @@ use std::time::Duration;
 
 use tidings_core::bus::process_leases::{HeldLease, ProcessLeases};
 use tidings_core::bus::records::Records;
+use tidings_core::bus::restored::has_delivery;
 use tidings_core::bus::streams;
 use tidings_core::bus::{Bus, BusError};
 use tidings_core::model::id;
 use tidings_core::runtime::failpoint::reach;
 use tidings_core::runtime::metrics::labels::NotAttempted;
-use tidings_core::wire::{Desired, Record};
+use tidings_core::wire::{Desired, Record, RestoredBackup};
 use tidings_core::{Delivery, Failure, Reason};
 
 use crate::attempt::{AttemptResult, ParkRequest, Prepared, Refusal};
 use crate::message::Message;
 use crate::newest_wins::machine::{Action, ActionResult, Machine};
-use crate::newest_wins::record::{WriteLease, foreign_holder, freed, order};
+use crate::newest_wins::record::{WriteLease, foreign_holder, freed, order, unconfirmed};
 use crate::notifier::contract::{self, KeepState};
 use crate::throttle::caller::Caller;
 
@@ -39,6 +40,8 @@ pub struct NewestWins {
     bus: Bus,
     records: Records,
     leases: Arc<ProcessLeases>,
+    /// What was restored from a backup before this process started.
+    restored: RestoredBackup,
 }
 
 /// How the write of a state ended.
@@ -64,6 +67,7 @@ impl NewestWins {
             bus: bus.clone(),
             records: Records::open(bus, streams::LATEST).await?,
             leases: leases.clone(),
+            restored: bus.restored_backup().await?,
         })
     }
 
@@ -83,6 +87,12 @@ impl NewestWins {
         prepared: &Prepared,
         caller: &mut Caller<'_>,
     ) -> StateWrite {
+        if has_delivery(&self.restored, delivery, message.event) {
+            return StateWrite {
+                result: AttemptResult::failed(outdated()),
+                other_cluster: None,
+            };
+        }
         let name = record_key(&wanted.key);
         let mine = Desired {
             order: Some(order(message.event, delivery.event_sequence)),
@@ -170,6 +180,10 @@ impl NewestWins {
                 record = record.map(freed);
             }
         }
+        // The service may have another state since the backup was taken.
+        if revision.is_some_and(|revision| revision <= self.restored.states) {
+            record = record.map(unconfirmed);
+        }
         Ok(ActionResult::Loaded(record.map(Box::new), revision))
     }
 
@@ -208,6 +222,13 @@ fn cluster_other_than(cluster: &str, loaded: &ActionResult) -> Option<String> {
     };
     let recorded = &record.desired.as_ref()?.cluster;
     (!recorded.is_empty() && recorded != cluster).then(|| recorded.clone())
+}
+
+/// The failure of a delivery whose event was restored from a backup.
+fn outdated() -> Failure {
+    let why = "the hub was restored from a backup that held the event, so the service may have a \
+               newer state; replay the dead letter if it has not";
+    Failure::permanent(Reason::Restored, why)
 }
 
 fn write_lease(holder: String, process: &str, timeout: Duration) -> WriteLease {

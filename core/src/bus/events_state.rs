@@ -35,7 +35,8 @@ impl Reporter {
     /// Writes the record if it is due. A failure is logged; the record then stays as it is.
     pub(super) async fn report(&mut self, bus: &Bus, state: EventsState) {
         let is_recent = |reported: Instant| reported.elapsed() < REPORT_EVERY;
-        if self.reported.is_some_and(is_recent) {
+        let may_report = bus.may_publish(&crate::bus::records::subject(streams::HUB, KEY));
+        if !may_report || self.reported.is_some_and(is_recent) {
             return;
         }
         match self.store(bus, state).await {

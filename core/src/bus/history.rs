@@ -28,6 +28,9 @@ impl Bus {
     /// # Errors
     /// The bus is unavailable.
     pub async fn event_at(&self, sequence: u64, id: &str) -> Result<Option<Event>, BusError> {
+        if !self.may_read(streams::EVENTS) {
+            return Ok(None);
+        }
         let event = self.event_with_sequence(sequence).await?;
         Ok(event.filter(|event| event.id == id))
     }

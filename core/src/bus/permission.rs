@@ -22,6 +22,18 @@ const RETRY_AFTER: Duration = Duration::from_secs(1);
 const NO_STREAM: &str = "TIDINGS-CHECK";
 
 impl Bus {
+    /// Whether the credentials permit to publish to a subject. Without credentials that say so,
+    /// everything is permitted, and the server has the last word.
+    pub fn may_publish(&self, subject: &str) -> bool {
+        self.access.may_publish(subject)
+    }
+
+    /// Whether any message of a stream may be read by its sequence. The worker of a pool may read
+    /// its own messages only.
+    pub fn may_read(&self, stream: &str) -> bool {
+        self.may_publish(&format!("{}.DIRECT.GET.{stream}", self.access.api_prefix()))
+    }
+
     /// Checks again and again whether this client may publish events of a cluster, until `stop`.
     /// Reports each result to `check` and `report`. While there is no connection nothing is
     /// reported, because the connection has a check of its own.

@@ -292,6 +292,10 @@ impl Bus {
     /// Stores a message in a stream of checks, which is created if it is missing. A limit of the
     /// storage is no error. `false`: the stream may not be created, so nothing is checked.
     pub(super) async fn store_check(&self, stream: &Config) -> Result<bool, String> {
+        let subject = stream.subjects.first();
+        if subject.is_some_and(|subject| !self.may_publish(subject)) {
+            return Ok(false);
+        }
         let mut stored = self.publish_check(stream).await;
         if stored == Err(PublishErrorKind::StreamNotFound) {
             if let Err(error) = self.jetstream().create_stream(stream).await {

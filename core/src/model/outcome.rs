@@ -41,6 +41,9 @@ terms! {
         Exhausted = "exhausted",
             "The retries reached the provider's maximum age. The detail has the last failure.";
         EventGone = "event-gone", "The event of the delivery is no longer stored.";
+        Restored = "restored",
+            "The hub was restored from a backup that held the event. The service may have a newer \
+             state.";
         Discarded = "discarded",
             "An operator removed the delivery's cluster with `tidings fleet remove --discard`.";
     }

@@ -163,6 +163,7 @@ fn record() -> Record {
     let order = Order {
         time_ms: 1_700_000_007_000,
         sequence: 8,
+        ..Order::default()
     };
     Record {
         desired: Some(Desired {

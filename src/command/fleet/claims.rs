@@ -61,6 +61,7 @@ pub fn hub(
     account: &str,
     exports: &[(String, bool)],
     storage: Option<u64>,
+    revocations: &Revocations,
     at: Seconds,
 ) -> Result<String, nkeys::error::Error> {
     let storage = storage.map_or(UNLIMITED, |bytes| i64::try_from(bytes).unwrap_or(i64::MAX));
@@ -82,7 +83,10 @@ pub fn hub(
         })
     };
     let exports: Vec<_> = exports.iter().map(export).collect();
-    let claim = account_claim(limits, json!({"exports": exports}));
+    let claim = account_claim(
+        limits,
+        json!({"exports": exports, "revocations": revocations}),
+    );
     sign(operator, account, "tidings", at, claim)
 }
 

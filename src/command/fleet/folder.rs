@@ -9,6 +9,7 @@
 //! DIR/creds/*.creds     credentials files: of the hub's roles, and of each member
 //! ```
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -22,7 +23,7 @@ use tidings_core::model::token::Token;
 pub struct Folder(PathBuf);
 
 /// The file `fleet.json`.
-#[derive(Clone, Debug, Deserialize, Serialize)]
+#[derive(Clone, Debug, Default, Deserialize, Serialize)]
 pub struct Description {
     /// The address of the server, for the commands of `tidings fleet`.
     pub url: String,
@@ -36,6 +37,12 @@ pub struct Description {
     /// The storage limit of the hub's account, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<u64>,
+    /// The workers of pools, by name: their pool.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub workers: BTreeMap<String, String>,
+    /// Public keys of users of the hub's account that are revoked, each with the time.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub revoked: BTreeMap<String, i64>,
 }
 
 impl Folder {

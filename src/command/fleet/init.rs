@@ -92,6 +92,7 @@ pub fn run(arguments: &InitArguments) -> anyhow::Result<()> {
         hub: keys.hub.public_key(),
         system: keys.system.public_key(),
         storage: arguments.storage(),
+        ..Description::default()
     })?;
     print_line(&format!(
         "start the server with `nats-server -c {}`",
@@ -124,7 +125,14 @@ fn write_configuration(
     let [system, hub] = [&keys.system, &keys.hub].map(KeyPair::public_key);
     let operator_claim = claims::operator(&keys.operator, &system, at)?;
     let system_claim = claims::system(&keys.operator, &system, at)?;
-    let hub_claim = claims::hub(&keys.operator, &hub, &exports(), arguments.storage(), at)?;
+    let hub_claim = claims::hub(
+        &keys.operator,
+        &hub,
+        &exports(),
+        arguments.storage(),
+        &claims::Revocations::new(),
+        at,
+    )?;
     let store = match &arguments.store {
         Some(store) => std::path::absolute(store)?,
         None => folder.path("jetstream")?,

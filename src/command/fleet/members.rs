@@ -97,6 +97,10 @@ pub async fn add(arguments: AddArguments) -> anyhow::Result<()> {
     let (bus, name) = (fleet.bus().await?, &arguments.name);
     let records = fleet.records(&bus).await?;
     ensure!(
+        !fleet.description.workers.contains_key(name),
+        "cluster {name}: this is the name of a worker; choose another name"
+    );
+    ensure!(
         records.load(name).await?.0.is_none(),
         "cluster {name} exists: `tidings fleet rotate {name}` issues new credentials"
     );

@@ -9,6 +9,7 @@ use tidings_core::bus::{events_state, names, records};
 use tidings_core::model::access::{API, MEMBER_API};
 use tidings_core::model::subject;
 use tidings_core::model::token::Token;
+use tidings_workers::notifier::kinds;
 
 /// A user of the fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -21,6 +22,13 @@ pub enum User {
     Tools,
     /// `tidings bridge`.
     Bridge,
+    /// `tidings worker` of one pool, outside of the hub.
+    PoolWorker {
+        /// Its name.
+        name: String,
+        /// The pool.
+        pool: String,
+    },
     /// `tidings ingest` of a cluster.
     Member(String),
 }
@@ -84,6 +92,7 @@ impl User {
             Self::Worker => worker(),
             Self::Tools => tools(),
             Self::Bridge => bridge(),
+            Self::PoolWorker { pool, .. } => pool_worker(pool),
             Self::Member(name) => member(&Token::new(name)),
         }
     }
@@ -93,7 +102,7 @@ impl User {
         let inbox = format!("{}.>", self.inbox());
         match self {
             Self::Router | Self::Worker => vec![inbox, names::SUBJECT.to_owned()],
-            Self::Tools | Self::Bridge | Self::Member(_) => vec![inbox],
+            Self::Tools | Self::Bridge | Self::PoolWorker { .. } | Self::Member(_) => vec![inbox],
         }
     }
 
@@ -103,7 +112,9 @@ impl User {
             Self::Worker => "_INBOX_worker".to_owned(),
             Self::Tools => "_INBOX_tools".to_owned(),
             Self::Bridge => "_INBOX_bridge".to_owned(),
-            Self::Member(name) => format!("_INBOX_{}", Token::new(name)),
+            Self::PoolWorker { name, .. } | Self::Member(name) => {
+                format!("_INBOX_{}", Token::new(name))
+            }
         }
     }
 
@@ -261,6 +272,74 @@ fn worker() -> Vec<Grant> {
         ]),
     ]);
     grants
+}
+
+/// The worker of one pool. It may not read messages by their sequence, because that cannot be
+/// confined to a pool.
+fn pool_worker(pool: &str) -> Vec<Grant> {
+    let kinds = || kinds().iter().map(|kind| kind.name).chain([""]);
+    let consumer = |kind: &str| {
+        let name = subject::worker_durable(pool, kind);
+        let filter = subject::delivery_filter(pool, kind);
+        [
+            format!("{API}.CONSUMER.CREATE.{DELIVERIES}.{name}.{filter}"),
+            format!("{API}.CONSUMER.DELETE.{DELIVERIES}.{name}"),
+            format!("{API}.CONSUMER.MSG.NEXT.{DELIVERIES}.{name}"),
+            format!("$JS.ACK.{DELIVERIES}.{name}.>"),
+        ]
+    };
+    let pool_token = Token::new(pool);
+    let read = [
+        streams::LATEST,
+        streams::LIMITS,
+        streams::SUSPECTS,
+        streams::CONSUMERS,
+        streams::CLUSTERS,
+    ];
+    let read = read.map(|name| format!("{API}.DIRECT.GET.KV_{name}.$KV.{name}.>"));
+    let write = [streams::LATEST, streams::LIMITS, streams::SUSPECTS];
+    let (hub, heartbeats) = (Token::new(""), streams::HEARTBEATS);
+    vec![
+        Grant {
+            purpose: "read and acknowledge the deliveries of its pool, with consumers of these \
+                      names and filters",
+            subjects: kinds().flat_map(consumer).collect(),
+        },
+        grant(
+            "requeue and park deliveries of its pool, and read what it parked",
+            [
+                format!("deliveries.{pool_token}.>"),
+                format!("parked.{pool_token}.>"),
+                format!("{API}.DIRECT.GET.{DELIVERIES}.parked.{pool_token}.>"),
+            ],
+        ),
+        grant(
+            "store how deliveries ended",
+            [subject::ALL_OUTCOMES, subject::ALL_DEAD].map(str::to_owned),
+        ),
+        grant(
+            "watch the streams and the storage",
+            [
+                format!("{API}.INFO"),
+                format!("{API}.STREAM.INFO.*"),
+                format!("{API}.CONSUMER.INFO.{EVENTS}.{ROUTER}"),
+                format!("{API}.CONSUMER.INFO.{DELIVERIES}.*"),
+            ],
+        ),
+        Grant {
+            purpose: "read single records",
+            subjects: read.into(),
+        },
+        Grant {
+            purpose: "keep states, limits, crash marks and leases",
+            subjects: write.map(|name| format!("$KV.{name}.>")).into(),
+        },
+        grant(
+            "report its own processes",
+            [format!("$KV.{heartbeats}.{hub}.worker.*")],
+        ),
+        follow(&[streams::LIMITS, streams::SUSPECTS, streams::CLUSTERS]),
+    ]
 }
 
 /// What routers and workers share: they watch the streams, and create those that are missing.
@@ -446,13 +525,23 @@ pub fn markdown() -> String {
     let mut text =
         "<!-- Written by `make docs`. -->\n\n# Permissions\n\nWhat the credentials that \
                     `tidings fleet` issues may do on the NATS server. `<CLUSTER>` is the encoded \
-                    name of a member's cluster.\n"
+                    name of a member's cluster, `<POOL>` that of a pool, and `<NAME>` that of a \
+                    worker.\n"
             .to_owned();
     let member = ("member", User::Member("CLUSTER".to_owned()));
-    for (name, user) in User::HUB.into_iter().chain([member]) {
+    let worker = User::PoolWorker {
+        name: "NAME".to_owned(),
+        pool: "POOL".to_owned(),
+    };
+    let worker = ("worker of a pool", worker);
+    for (name, user) in User::HUB.into_iter().chain([worker, member]) {
         text.push_str(&section(name, &user).replace("CLUSTER.", "<CLUSTER>."));
     }
-    text.replace("-CLUSTER-", "-<CLUSTER>-")
+    let text = text.replace("-CLUSTER-", "-<CLUSTER>-");
+    let text = text
+        .replace(".POOL.", ".<POOL>.")
+        .replace(".POOL-", ".<POOL>-");
+    text.replace("_INBOX_NAME", "_INBOX_<NAME>")
 }
 
 fn section(name: &str, user: &User) -> String {

@@ -1,8 +1,8 @@
 //! `tidings fleet remove`: says what the hub holds of a cluster, and removes the cluster.
 //!
 //! ```text
-//!  revoke ─► its events are routed ─► discard deliveries, if asked ─► delete heartbeats and states
-//!                                                     ─► delete the record and the credentials file
+//!  revoke ─► its events are routed ─► discard deliveries, if asked
+//!         ─► delete heartbeats and states ─► delete the record and the credentials file
 //! ```
 //!
 //! The record is deleted late: until then routers know which namespaces may see the events. Each
@@ -193,12 +193,12 @@ fn lines(name: &str, content: &Content, plan: Plan) -> Vec<String> {
         ));
     }
     if !content.deliveries.is_empty() {
-        let fate = match plan.discards {
+        let result = match plan.discards {
             true => "become dead letters",
             false => "are still delivered; --discard makes them dead letters",
         };
         add(format!(
-            "{} ready and {} parked deliveries {fate}",
+            "{} ready and {} parked deliveries {result}",
             content.ready(),
             content.parked()
         ));

@@ -45,13 +45,23 @@ pub async fn run(arguments: &UpdateArguments) -> anyhow::Result<()> {
 }
 
 impl Fleet {
-    async fn update_hub(&self) -> anyhow::Result<()> {
+    pub(super) async fn update_hub(&self) -> anyhow::Result<()> {
         let [operator, hub] = ["operator", "hub"].map(|name| self.folder.existing_key(name));
         let (operator, hub) = (operator?, hub?);
         let at = jiff::Timestamp::now().as_second();
         let (account, storage) = (hub.public_key(), self.description.storage);
-        let claim = claims::hub(&operator, &account, &exports(), storage, at)?;
+        let revoked = &self.description.revoked;
+        let claim = claims::hub(&operator, &account, &exports(), storage, revoked, at)?;
         server::push(&self.system().await?, claim).await?;
+        for (name, pool) in &self.description.workers {
+            let (name, pool) = (name.clone(), pool.clone());
+            let file = member_credentials(&name);
+            let user = User::PoolWorker {
+                name: name.clone(),
+                pool,
+            };
+            self.issue_again(&hub, &file, (&name, &user), at)?;
+        }
         for (name, user) in User::HUB {
             self.issue_again(&hub, &format!("creds/{name}.creds"), (name, &user), at)?;
         }

@@ -10,11 +10,12 @@
 //! While a write is in flight, no state counts as posted. After a crash, a timeout or a stale
 //! writer the state is written once more, because the service may hold either state.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use tidings_core::Event;
-use tidings_core::model::time::{after, between, from_proto, to_proto};
+use tidings_core::model::time::{after, between, from_proto, proto_ms, to_proto};
 use tidings_core::model::{object_state, process_lease};
 use tidings_core::wire::{Desired, Holder, Order, Record};
 
@@ -45,12 +46,17 @@ pub struct WriteLease {
     pub write: Duration,
 }
 
+/// Events that were received further apart are ordered by receipt, and not by sequence. Longer than
+/// ingest may need to store an event, and than clocks differ.
+const RECEIVED_APART_MS: u64 = 10_000;
+
 /// The order of an event's state: the sender's clock, bounded by the time of receipt; then the
 /// sequence in the stream.
 pub fn order(event: &Event, sequence: u64) -> Order {
     Order {
         time_ms: object_state::time_ms(event),
         sequence,
+        received_ms: proto_ms(event.received_at),
     }
 }
 
@@ -67,7 +73,7 @@ pub fn decide(
     let is_changed = merge(&mut record, newest);
     let desired = record.desired.clone().unwrap_or_default();
     if is_posted(&record, &desired.state) {
-        if order_of(&desired) > order_of(mine) || desired.state != mine.state {
+        if compare(&desired, mine).is_gt() || desired.state != mine.state {
             return StateDecision::Superseded;
         }
         record.posted = desired.order;
@@ -82,7 +88,7 @@ pub fn decide(
 /// Merges a state into the record. Returns whether it is newer than the desired one.
 pub fn merge(record: &mut Record, desired: &Desired) -> bool {
     let present = record.desired.as_ref();
-    let is_newer = present.is_none_or(|present| order_of(present) < order_of(desired));
+    let is_newer = present.is_none_or(|present| compare(present, desired).is_lt());
     if is_newer {
         record.desired = Some(desired.clone());
     }
@@ -136,6 +142,15 @@ pub fn freed(record: Record) -> Record {
     }
 }
 
+/// The record if the service may have another state than was recorded: it is read again.
+pub fn unconfirmed(record: Record) -> Record {
+    Record {
+        posted: None,
+        read: false,
+        ..record
+    }
+}
+
 /// The record after a write that may have come after another delivery's write. What that delivery
 /// stores as posted does not count.
 pub fn doubted(record: Record) -> Record {
@@ -169,10 +184,19 @@ fn time_left(record: &Record, now: Timestamp) -> Duration {
     from_proto(record.lease_until).map_or(Duration::ZERO, |until| between(now, until))
 }
 
-fn order_of(desired: &Desired) -> (i64, u64) {
-    desired
-        .order
-        .map_or((i64::MIN, 0), |order| (order.time_ms, order.sequence))
+/// Orders two states. The sequences of a stream that was restored from a backup, or recreated,
+/// begin again. A receipt much later then shows which is newer.
+fn compare(left: &Desired, right: &Desired) -> Ordering {
+    let (Some(left), Some(right)) = (left.order, right.order) else {
+        return left.order.is_some().cmp(&right.order.is_some());
+    };
+    let (before, after) = (left.received_ms, right.received_ms);
+    let is_known = before > 0 && after > 0;
+    let by_receipt = is_known && before.abs_diff(after) > RECEIVED_APART_MS;
+    left.time_ms.cmp(&right.time_ms).then(match by_receipt {
+        true => before.cmp(&after),
+        false => left.sequence.cmp(&right.sequence),
+    })
 }
 
 #[cfg(test)]
@@ -184,6 +208,7 @@ mod tests {
             order: Some(Order {
                 time_ms,
                 sequence: 1,
+                received_ms: 0,
             }),
             state: state.into(),
             ..Desired::default()
@@ -359,9 +384,37 @@ mod tests {
                 order(&event(happened), 7),
                 Order {
                     time_ms,
-                    sequence: 7
+                    sequence: 7,
+                    received_ms: 1_000_000
                 }
             );
+        }
+    }
+
+    #[test]
+    fn a_restored_stream_does_not_make_a_new_state_an_old_one() {
+        let order = |time_ms, sequence, received_ms| Desired {
+            order: Some(Order {
+                time_ms,
+                sequence,
+                received_ms,
+            }),
+            ..Desired::default()
+        };
+        for (left, right, expected) in [
+            // The time of the event comes first.
+            (order(1, 9, 99_000), order(2, 1, 1_000), Ordering::Less),
+            (order(1, 1, 1_000), order(1, 2, 1_000), Ordering::Less),
+            // Replicas of ingest store events in another order than they received them.
+            (order(1, 1, 9_000), order(1, 2, 1_000), Ordering::Less),
+            (order(1, 9, 1_000), order(1, 2, 20_000), Ordering::Less),
+            // Records of older versions.
+            (order(1, 9, 0), order(1, 2, 20_000), Ordering::Greater),
+            (Desired::default(), order(1, 1, 1), Ordering::Less),
+            (Desired::default(), Desired::default(), Ordering::Equal),
+        ] {
+            assert_eq!(compare(&left, &right), expected, "{left:?} {right:?}");
+            assert_eq!(compare(&right, &left), expected.reverse());
         }
     }
 }

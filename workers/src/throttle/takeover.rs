@@ -16,7 +16,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use parking_lot::Mutex;
 use tidings_core::bus::process_leases::ProcessLeases;
-use tidings_core::bus::{Bus, BusError};
+use tidings_core::bus::{Bus, BusError, streams};
 use tidings_core::model::circuit::overdue;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::wire::circuit::State;
@@ -103,6 +103,9 @@ impl Takeover {
     }
 
     async fn look_at(self: &Arc<Self>, circuit: &Circuit) -> Result<(), BusError> {
+        if !self.bus.may_read(streams::DELIVERIES) {
+            return Ok(());
+        }
         let destination = Arc::new(Destination::of(circuit));
         let now = self.bus.clock().now();
         if let Some(pending) = &circuit.wake_up {
@@ -158,6 +161,9 @@ impl Takeover {
         parked: ParkedScope,
         held: HeldProbe,
     ) {
+        if !self.bus.may_read(streams::DELIVERIES) {
+            return self.leave_to_others(destination, &held);
+        }
         if !self.running.lock().insert(destination.as_ref().clone()) {
             return;
         }
@@ -175,6 +181,21 @@ impl Takeover {
                 None => {}
             }
             takeover.running.lock().remove(destination.as_ref());
+        });
+    }
+
+    /// Gives a wake-up up that this process must not carry out, because the worker of one pool may
+    /// not read parked deliveries. A worker of the hub takes it after some seconds.
+    fn leave_to_others(&self, destination: &Arc<Destination>, held: &HeldProbe) {
+        let kind = ChangeKind::TakeWakeUp {
+            former: held.holder.clone(),
+            holder: format!("left by {}", held.holder),
+            process: String::new(),
+        };
+        let (breaker, destination) = (self.breaker.clone(), destination.clone());
+        tokio::spawn(async move {
+            let left = breaker.change(&destination, None, kind).await;
+            report(left.map(drop));
         });
     }
 

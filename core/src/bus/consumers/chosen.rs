@@ -165,7 +165,10 @@ impl Bus {
 
 /// The sequence of the first event that was stored at this time or later. One after the last event
 /// if there is none.
-async fn sequence_at(stream: &Stream<()>, time: Timestamp) -> Result<u64, BusError> {
+pub(in crate::bus) async fn sequence_at(
+    stream: &Stream<()>,
+    time: Timestamp,
+) -> Result<u64, BusError> {
     let start_time =
         OffsetDateTime::from_unix_timestamp_nanos(time.as_nanosecond()).map_err(unavailable)?;
     let name = format!("look-up-{:016x}", rand::random::<u64>());

@@ -1,0 +1,147 @@
+//! A worker outside of the hub, whose credentials permit one pool.
+
+use tidings_rig::{Receiver, Reply, Role, alert, event, eventually, provider};
+
+use super::client::Intruder;
+use super::{Fleet, assert_permitted};
+use crate::command::text;
+
+#[tokio::test]
+async fn a_worker_of_a_pool_delivers_retries_and_reports_with_its_credentials() {
+    let fleet = Fleet::start().await;
+    let near = Receiver::script([
+        Reply::Status(503),
+        Reply::Status(503),
+        Reply::Status(503),
+        Reply::Status(503),
+        Reply::Status(503),
+    ])
+    .await;
+    let far = Receiver::start().await;
+    fleet.rig.rules().put([
+        provider("near", near.url())
+            .with("pool", "edge")
+            .that_retries_soon(),
+        provider("far", far.url()),
+        alert("near", "near"),
+        alert("far", "far"),
+    ]);
+    fleet.add("dev-1").await;
+    let added = fleet
+        .run(&["add-worker", "dev-1-worker", "--pool", "edge"])
+        .await;
+    assert_eq!(added.lines().len(), 1, "{added:?}");
+    let _hub = fleet.hub().await;
+    let worker = Role::worker().args(["--pool", "edge"]);
+    let worker = fleet
+        .rig
+        .run(fleet.with_credentials(worker, "dev-1-worker"))
+        .await;
+    let ingest = fleet.rig.run(fleet.ingest("dev-1")).await;
+
+    for message in [
+        "first", "second", "third", "fourth", "fifth", "sixth", "seventh",
+    ] {
+        assert_eq!(ingest.post(&event(message)).await.unwrap().status, 202);
+    }
+
+    // The circuit opens, and a worker of the hub wakes what waits for it.
+    eventually("both receivers accept all events", async || {
+        (near.tally().len() == 7 && far.tally().len() == 7).then_some(())
+    })
+    .await;
+    assert!(near.tally().values().all(|(times, _)| *times == 1));
+    assert_eq!(worker.readiness().await.status, 200);
+    assert_permitted(&worker);
+    let updated = fleet.run(&["update"]).await;
+    assert_eq!(updated.status, Some(0), "{updated:?}");
+    let removed = fleet.run(&["remove-worker", "dev-1-worker"]).await;
+    assert_eq!(removed.status, Some(0), "{removed:?}");
+    worker.is_not_ready("bus", "").await;
+    assert!(!fleet.credentials("dev-1-worker").exists());
+}
+
+#[tokio::test]
+async fn a_worker_of_a_pool_can_do_nothing_with_other_pools() {
+    let fleet = Fleet::start().await;
+    let added = fleet.run(&["add-worker", "near", "--pool", "edge"]).await;
+    assert_eq!(added.status, Some(0), "{added:?}");
+    let _hub = fleet.hub().await;
+    let worker = Intruder::connect(fleet.rig.url(), &fleet.credentials("near")).await;
+    for subject in [
+        "events.dev-1.apps.Kustomization.info",
+        "deliveries.default.slack.apps.hook",
+        "parked.default.slack.apps.hook.a",
+        "$KV.clusters.dev-1",
+        "$KV.counts.deliveries",
+        "$KV.consumers.router",
+        "$KV.extensions.a",
+        "$KV.hub.events",
+        "$KV.heartbeats.dev-1.ingest.a",
+        "_INBOX_tools.a",
+        "_INBOX_worker.a",
+        "tidings.names",
+        "tidings.checks",
+        "$JS.ACK.DELIVERIES.default-slack.1.1.1.1.0",
+        "$JS.ACK.EVENTS.router.1.1.1.1.0",
+        "$JS.API.DIRECT.GET.EVENTS",
+        "$JS.API.DIRECT.GET.DELIVERIES",
+        "$JS.API.DIRECT.GET.DELIVERIES.deliveries.default.slack.apps.hook",
+        "$JS.API.DIRECT.GET.DELIVERIES.parked.default.slack.apps.hook.a",
+        "$JS.API.DIRECT.GET.DEAD",
+        "$JS.API.DIRECT.GET.KV_latest",
+        "$JS.API.STREAM.MSG.GET.DELIVERIES",
+        "$JS.API.STREAM.MSG.DELETE.DELIVERIES",
+        "$JS.API.STREAM.PURGE.DELIVERIES",
+        "$JS.API.STREAM.DELETE.DELIVERIES",
+        "$JS.API.STREAM.UPDATE.DELIVERIES",
+        "$JS.API.STREAM.CREATE.MINE",
+        "$JS.API.CONSUMER.CREATE.DELIVERIES",
+        "$JS.API.CONSUMER.CREATE.DELIVERIES.edge-slack",
+        "$JS.API.CONSUMER.CREATE.DELIVERIES.edge-slack.deliveries.default.slack.>",
+        "$JS.API.CONSUMER.CREATE.DELIVERIES.default-slack.deliveries.edge.slack.>",
+        "$JS.API.CONSUMER.CREATE.DELIVERIES.mine.deliveries.edge.slack.>",
+        "$JS.API.CONSUMER.CREATE.KV_latest.mine.$KV.latest.>",
+        "$JS.API.CONSUMER.CREATE.EVENTS.router.events.>",
+        "$JS.API.CONSUMER.MSG.NEXT.DELIVERIES.default-slack",
+        "$JS.API.CONSUMER.DELETE.DELIVERIES.default-slack",
+        "$JS.API.CONSUMER.MSG.NEXT.EVENTS.router",
+    ] {
+        worker.may_not_publish(subject).await;
+    }
+    for subject in [
+        ">",
+        "deliveries.>",
+        "_INBOX_worker.>",
+        "_INBOX.>",
+        "tidings.>",
+        "$KV.>",
+    ] {
+        worker.may_not_subscribe(subject).await;
+    }
+}
+
+#[tokio::test]
+async fn names_of_workers_and_clusters_are_not_mixed_up() {
+    let fleet = Fleet::start().await;
+    fleet.add("dev-1").await;
+    let add = ["add-worker", "near", "--pool", "edge"];
+    assert_eq!(fleet.run(&add).await.status, Some(0));
+    let file = fleet.credentials("near");
+    let before = std::fs::read(&file).unwrap();
+    for (arguments, names) in [
+        (&add[..], &["near", "exists"][..]),
+        (
+            &["add-worker", "dev-1", "--pool", "edge"],
+            &["dev-1", "cluster"],
+        ),
+        (&["add-worker", "worker", "--pool", "edge"], &["worker"]),
+        (&["add-worker", "other", "--pool", "a b"], &["--pool"]),
+        (&["add", "near"], &["near", "worker"]),
+        (&["remove-worker", "other"], &["other", "not found"]),
+    ] {
+        fleet.run(arguments).await.assert_error_names(names);
+    }
+    assert_eq!(std::fs::read(&file).unwrap(), before);
+    assert!(!text(&file).is_empty());
+}
