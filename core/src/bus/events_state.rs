@@ -32,16 +32,18 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    /// Writes the record if it is due. A failure is logged; the record then stays as it is.
-    pub(super) async fn report(&mut self, bus: &Bus, state: EventsState) {
+    /// Writes the record if it is due. A failure is logged; the record then stays as it is. Returns
+    /// whether there was none.
+    pub(super) async fn report(&mut self, bus: &Bus, state: EventsState) -> bool {
         let is_recent = |reported: Instant| reported.elapsed() < REPORT_EVERY;
         if self.reported.is_some_and(is_recent) {
-            return;
+            return true;
         }
         match self.store(bus, state).await {
             Ok(()) => {
                 self.reported = Some(Instant::now());
                 self.pace.reset();
+                true
             }
             Err(error) => {
                 self.records = None;
@@ -52,6 +54,7 @@ impl Reporter {
                         "state of EVENTS not reported to members"
                     );
                 }
+                false
             }
         }
     }
