@@ -1,5 +1,5 @@
-//! The embedded nats-server of `tidings up` and of an edge (`tidings ingest --edge`): a child process
-//! with its own token and data folder.
+//! The embedded nats-server of `tidings up` and of an edge (`tidings ingest --edge`): a child
+//! process with its own token and data folder.
 //!
 //! Tidings forwards its log lines, and restarts it on the same port if it exits, or if it keeps a
 //! write error after its disk has room again. The kernel kills it when Tidings dies. If that fails,

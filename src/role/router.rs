@@ -76,8 +76,8 @@ pub async fn run(arguments: RouterArguments) -> anyhow::Result<()> {
         .await
 }
 
-/// Starts to route events. Also starts to write status to each cluster that rules come from, except in
-/// shadow mode, in which nothing in a cluster is changed.
+/// Starts to route events. Also starts to write status to each cluster that rules come from, except
+/// in shadow mode, in which nothing in a cluster is changed.
 ///
 /// # Errors
 /// A bucket cannot be used, or shadow mode cannot start.

@@ -70,8 +70,9 @@ pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Bus, Connect
     Ok(Bus::new(client, access, secret))
 }
 
-/// Connects once: after the connection is lost, the bus stays disconnected, and what it had not sent
-/// yet is not sent. A message that is not confirmed within `confirmed_within` counts as not stored.
+/// Connects once: after the connection is lost, the bus stays disconnected, and what it had not
+/// sent yet is not sent. A message that is not confirmed within `confirmed_within` counts as not
+/// stored.
 ///
 /// A client that reconnects first sends what it still holds. Whoever repeats the messages of the
 /// lost connection in order must not have some of them sent before the others.

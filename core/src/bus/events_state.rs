@@ -32,17 +32,19 @@ pub(super) struct Reporter {
 }
 
 impl Reporter {
-    /// Writes the record if it is due. A failure is logged; the record then stays as it is.
-    pub(super) async fn report(&mut self, bus: &Bus, state: EventsState) {
+    /// Writes the record if it is due. A failure is logged; the record then stays as it is. Returns
+    /// whether there was none.
+    pub(super) async fn report(&mut self, bus: &Bus, state: EventsState) -> bool {
         let is_recent = |reported: Instant| reported.elapsed() < REPORT_EVERY;
         let may_report = bus.may_publish(&crate::bus::records::subject(streams::HUB, KEY));
         if !may_report || self.reported.is_some_and(is_recent) {
-            return;
+            return true;
         }
         match self.store(bus, state).await {
             Ok(()) => {
                 self.reported = Some(Instant::now());
                 self.pace.reset();
+                true
             }
             Err(error) => {
                 self.records = None;
@@ -53,6 +55,7 @@ impl Reporter {
                         "state of EVENTS not reported to members"
                     );
                 }
+                false
             }
         }
     }

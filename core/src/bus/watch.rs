@@ -108,8 +108,10 @@ impl Watch {
             {
                 let state = self.bus.sample_storage(&info, self.storage_limit).await?;
                 // The server of `up` has no members.
-                if self.policy == StreamPolicy::Verify {
-                    self.reporter.report(&self.bus, state).await;
+                if self.policy == StreamPolicy::Verify
+                    && !self.reporter.report(&self.bus, state).await
+                {
+                    self.check_next(streams::HUB);
                 }
             }
         }
@@ -125,6 +127,15 @@ impl Watch {
                 .cloned()
                 .collect::<Vec<_>>()
                 .join("; ")),
+        }
+    }
+
+    /// Checks a bucket before the others. A server that restarts loses those in memory.
+    fn check_next(&mut self, bucket: &str) {
+        let stream = format!("KV_{bucket}");
+        let is_it = |expected: &Config| expected.name == stream;
+        if let Some(at) = self.in_turn.iter().position(is_it) {
+            self.in_turn[..=at].rotate_right(1);
         }
     }
 

@@ -14,7 +14,7 @@ use super::reading::Reading;
 use super::report::{Problem, Process, Report};
 use crate::command::tool::{length, time};
 
-/// Ready deliveries that wait for longer than this need attention.
+/// Ready deliveries, and events on an edge, that wait for longer than this need attention.
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Credentials that expire within this time need attention.
 const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
@@ -48,6 +48,7 @@ pub fn problems(report: &Report, reading: &Reading, known: Known) -> Vec<Problem
     add("shadow-mode-mixed", mixed_shadow(report));
     add("pool-without-worker", pools_without_worker(report));
     add("cluster-without-ingest", clusters_without_ingest(report));
+    add("edge-behind", edges_behind(report));
     add("deliveries-wait", waiting(report, reading));
     add("circuit-open", open_circuits(reading));
     add("dead-letters", dead_letters(report));
@@ -149,6 +150,23 @@ fn clusters_without_ingest(report: &Report) -> Vec<String> {
                 length(Duration::from_secs(seconds))
             ),
             None => format!("cluster {}: no ingest has reported", cluster.name),
+        })
+        .collect()
+}
+
+/// An edge that is cut off reports nothing: that is another problem.
+fn edges_behind(report: &Report) -> Vec<String> {
+    let alive = report.clusters.iter().filter(|cluster| cluster.ingests > 0);
+    let edges = alive.filter_map(|cluster| Some((&cluster.name, cluster.edge.as_ref()?)));
+    edges
+        .filter(|(_, edge)| Duration::from_secs(edge.oldest_seconds) >= LONGEST_WAIT)
+        .map(|(name, edge)| {
+            format!(
+                "cluster {name}: {} events wait on its edge, the oldest for {}; see /readyz and \
+                 the log of the edge",
+                edge.waiting,
+                length(Duration::from_secs(edge.oldest_seconds))
+            )
         })
         .collect()
 }

@@ -32,6 +32,9 @@ const CONFIRMED_WITHIN: Duration = Duration::from_secs(10);
 /// The first pause after a failure; it doubles up to the longest one.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 const MAX_PAUSE: Duration = Duration::from_secs(3);
+/// What waited is forwarded at 1,000 events a second at most, so that the routers keep up with it
+/// and with the other clusters.
+const EACH_TAKES: Duration = Duration::from_millis(1);
 /// How often it is looked at whether the connection is lost.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
 /// How often it is looked at whether the hub has room again.
@@ -135,12 +138,15 @@ impl Forwarder {
                 continue;
             };
             self.wait_for_room().await;
+            let started = Instant::now();
             let round = round::send(hub, &events, &mut known).await?;
             position.advance(last, &round.stored, &known);
             self.count(&round);
             *limit = (*limit * 2).min(MAX_EVENTS);
             position.record_if_due().await?;
             self.state.note_forwarded(position.recorded());
+            let least = EACH_TAKES * u32::try_from(events.len()).unwrap_or(u32::MAX);
+            sleep(least.saturating_sub(started.elapsed())).await;
         }
     }
 

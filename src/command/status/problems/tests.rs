@@ -3,7 +3,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use tidings_core::bus::workload::{Queue, Workload};
 use tidings_core::model::time::{after, to_proto};
-use tidings_core::wire::{Circuit, Cluster, Heartbeat};
+use tidings_core::wire::{Circuit, Cluster, EdgeBacklog, Heartbeat};
 
 use super::super::reading::DeadLetters;
 use super::*;
@@ -209,4 +209,23 @@ fn many_problems_of_a_kind_are_bounded() {
         reading.clusters.insert(name, cluster);
     }
     assert_eq!(codes(&reading).len(), MOST_OF_A_CODE + 1);
+}
+
+#[test]
+fn an_edge_whose_events_wait_for_a_minute_is_a_problem() {
+    for (oldest_ms, reported_seconds_ago, expected) in [
+        (59_999, 1, &[][..]),
+        (60_000, 1, &["edge-behind"]),
+        (60_000, 30, &["no-ingest", "cluster-without-ingest"]),
+    ] {
+        let mut reading = well();
+        reading.heartbeats[0] = Heartbeat {
+            edge: Some(EdgeBacklog {
+                waiting: 7,
+                oldest_ms,
+            }),
+            ..process("ingest", reported_seconds_ago)
+        };
+        assert_eq!(codes(&reading), expected, "{oldest_ms}");
+    }
 }
