@@ -52,6 +52,13 @@ impl Cluster {
         let text = std::fs::read_to_string(&file).expect("the rig wrote the file");
         let mut kubeconfig: Value = serde_json::from_str(&text).expect("the rig writes JSON");
         kubeconfig["contexts"][0]["context"]["namespace"] = ACCOUNTS.into();
+        let user = &mut kubeconfig["users"][0]["user"];
+        let token = user["token"].as_str().unwrap_or_default().to_owned();
+        let token_file = file.with_extension("token");
+        std::fs::write(&token_file, token).expect("the rig's folder is writable");
+        // A relative path begins at the folder of the kubeconfig.
+        let token_file = token_file.file_name().expect("it is a file");
+        *user = json!({"tokenFile": token_file.to_string_lossy()});
         std::fs::write(&file, kubeconfig.to_string()).expect("the rig's folder is writable");
         file
     }
@@ -158,6 +165,48 @@ impl Fleet {
 
     fn credentials(&self, name: &str) -> PathBuf {
         self.dir.join(format!("creds/{name}.creds"))
+    }
+
+    /// What `tidings test` says about an event of a member, with the rules of all sources.
+    pub async fn explain(&self, cluster: &str, event: &Value) -> Value {
+        let file = self.rig.folder().join("event.json");
+        std::fs::write(&file, event.to_string()).expect("the rig's folder is writable");
+        let (hub, folder) = (self.hub.server.kubeconfig(), self.rig.rules().folder());
+        let members = MEMBERS.iter().zip([&self.eu, &self.us]);
+        let members = members.map(|(name, cluster)| {
+            let file = cluster.server.kubeconfig();
+            format!("cluster={name}:{}", file.display())
+        });
+        let mut command = Command::new(TIDINGS);
+        command
+            .args(["test", "--output", "json", "--cluster", cluster])
+            .args(["--event", text(&file), "--kubeconfig", text(&hub)])
+            .args(["--rules", "cluster", "--rules", text(folder)]);
+        for member in members {
+            command.args(["--rules", &member]);
+        }
+        let output = command.output().await;
+        let output = output.expect("the executable can be started");
+        assert!(
+            output.status.code().is_some_and(|code| code < 2),
+            "{output:?}"
+        );
+        serde_json::from_slice(&output.stdout).expect("the output is JSON")
+    }
+
+    /// Runs a tool with the credentials of an operator.
+    pub async fn tool(&self, arguments: &[&str]) {
+        let mut command = Command::new(TIDINGS);
+        let command = command
+            .args(arguments)
+            .args(["--nats", self.rig.url()])
+            .env(
+                "TIDINGS_NATS__CREDENTIALS",
+                text(&self.credentials("tools")),
+            );
+        let output = command.output().await;
+        let output = output.expect("the executable can be started");
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
     }
 
     /// Waits until all events are routed and no delivery is left.
