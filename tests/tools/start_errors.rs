@@ -239,6 +239,6 @@ async fn a_member_whose_kubeconfig_cannot_be_read_is_reported() {
         (folder.as_str(), "more than one folder"),
     ] {
         let arguments = ["--rules", &folder, "--rules", second];
-        assert_up_fails(&rig, &[], &arguments, &["--rules", named]).await;
+        assert_up_fails(&rig, &[], &arguments, &["rules.sources", named]).await;
     }
 }

@@ -86,6 +86,9 @@ impl Cluster {
     }
 }
 
+/// Only one test at a time runs three API servers.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// A hub and two members.
 pub struct Fleet {
     pub rig: Rig,
@@ -93,10 +96,12 @@ pub struct Fleet {
     pub eu: Cluster,
     pub us: Cluster,
     dir: PathBuf,
+    _turn: tokio::sync::MutexGuard<'static, ()>,
 }
 
 impl Fleet {
     pub async fn start() -> Self {
+        let turn = TURN.lock().await;
         let (hub, eu, us) = tokio::join!(Cluster::start(), Cluster::start(), Cluster::start());
         let rig = Rig::start_configured(TIDINGS, async |folder, port| {
             let dir = folder.join("fleet");
@@ -112,6 +117,7 @@ impl Fleet {
             eu,
             us,
             dir,
+            _turn: turn,
         };
         for name in MEMBERS {
             started.run(&["add", name]).await;
