@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 use tidings_core::runtime::config::{
-    AddressSettings, Flag, LinksSettings, Role, RulesFrom, Settings, Sources,
+    AddressSettings, Flag, LinksSettings, MemberRules, Role, RulesFrom, Settings, Sources,
 };
 use tidings_core::runtime::telemetry::LogFormat;
 
@@ -133,6 +133,52 @@ fn rules_come_from_the_folder_or_cluster_of_the_higher_layer() {
         other.mistakes()[0].contains("cluster; for a folder set rules.dir"),
         "{:?}",
         other.mistakes()
+    );
+}
+
+#[test]
+fn several_sources_of_rules_replace_one_of_a_lower_layer() {
+    let member = RulesFrom::Member(MemberRules {
+        name: "eu".into(),
+        kubeconfig: "/etc/eu.conf".into(),
+        context: Some("admin".into()),
+    });
+    let several = Layers::new()
+        .with_file("rules: {sources: [cluster, /etc/rules, \"cluster=eu:/etc/eu.conf#admin\"]}");
+    assert_eq!(
+        several.settings().rules.sources,
+        [
+            RulesFrom::Cluster,
+            RulesFrom::Dir("/etc/rules".into()),
+            member.clone(),
+        ]
+    );
+    let one = several.with_flag("--rules", "rules.dir", "rules");
+    assert_eq!(
+        one.settings().rules.sources,
+        [RulesFrom::Dir("rules".into())]
+    );
+    let variable = Layers::new()
+        .with_file("rules: {from: cluster}")
+        .with_variable(
+            "TIDINGS_RULES__SOURCES",
+            "rules,cluster=eu:/etc/eu.conf#admin",
+        );
+    assert_eq!(
+        variable.settings().rules.sources,
+        [RulesFrom::Dir("rules".into()), member]
+    );
+    let both = Layers::new().with_file("rules: {from: cluster, sources: [cluster]}");
+    assert_eq!(
+        both.mistakes(),
+        ["rules.sources: set either rules.sources, or one of rules.from and rules.dir, not both"]
+    );
+    let own =
+        Layers::new().with_file("{cluster: eu, rules: {sources: [\"cluster=eu:/etc/eu.conf\"]}}");
+    let mistakes = own.mistakes();
+    assert!(
+        mistakes[0].contains("the hub's own cluster"),
+        "{mistakes:?}"
     );
 }
 

@@ -16,7 +16,7 @@ use crate::live::LiveRules;
 use crate::problem::Problem;
 use crate::snapshot::Rules;
 
-/// How long the first rules wait for those of members.
+/// How long the first rules wait for those of members after all others.
 pub const MEMBERS_WAIT: Duration = Duration::from_secs(15);
 
 /// Where the objects of a source are from.
@@ -62,10 +62,10 @@ pub struct RulesSource {
 ///
 /// # Guarantees
 /// Each source is read for itself: one that cannot be read keeps its last rules, and does not delay
-/// changes of others. The first merged rules wait for all sources but members, and
+/// changes of others. The first merged rules wait for all sources but members, and then up to
 /// [`MEMBERS_WAIT`] for members; see [`Rules::is_unread`].
 pub async fn follow(sources: Vec<RulesSource>, merged: Arc<LiveRules>, stop: CancellationToken) {
-    let deadline = Instant::now() + MEMBERS_WAIT;
+    let mut deadline = None;
     let mut merger = Merger::new(sources, merged);
     let mut changes = merger.changes();
     let mut is_late = false;
@@ -74,10 +74,14 @@ pub async fn follow(sources: Vec<RulesSource>, merged: Arc<LiveRules>, stop: Can
             merger.merge(is_late).await;
         }
         merger.report_problems();
+        if merger.waits_for_members() {
+            deadline.get_or_insert_with(|| Instant::now() + MEMBERS_WAIT);
+        }
+        let late = sleep_until(deadline.unwrap_or_else(Instant::now));
         tokio::select! {
             () = stop.cancelled() => return,
             Some(()) = changes.next() => {}
-            () = sleep_until(deadline), if !is_late => {
+            () = late, if deadline.is_some() && !is_late => {
                 is_late = true;
                 merger.log_unread();
             }
@@ -112,6 +116,12 @@ impl Merger {
 
     fn all_loaded(&self) -> bool {
         self.sources.iter().all(|source| source.live.loaded())
+    }
+
+    /// Whether all other sources are read.
+    fn waits_for_members(&self) -> bool {
+        let mut others = self.sources.iter();
+        others.all(|source| source.live.loaded() || source.origin.member().is_some())
     }
 
     /// The members whose rules were never read by this process.

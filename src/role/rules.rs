@@ -67,7 +67,8 @@ impl StartedRules {
     /// The reader has stopped.
     pub async fn loaded(mut self, bus: &Bus) -> anyhow::Result<ActiveRules> {
         self.bus.send_replace(Some(bus.clone()));
-        self.changes.changed().await?;
+        // The first snapshot may be there already.
+        self.changes.wait_for(|snapshots| *snapshots > 0).await?;
         Ok(self.rules)
     }
 }

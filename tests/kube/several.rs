@@ -68,6 +68,27 @@ async fn each_cluster_and_a_folder_have_their_own_rules_under_equal_names() {
         }
     }
 
+    // Tools name the source, and take it.
+    let explained = fleet.explain("eu", &event("asked")).await;
+    let verdict = |alert: &str| {
+        let alerts = explained["alerts"].as_array().into_iter().flatten();
+        let mut named = alerts.filter(|it| it["alert"] == alert);
+        named
+            .next()
+            .map(|it| it["verdict"].clone())
+            .unwrap_or_default()
+    };
+    for (alert, expected) in [
+        ("apps/all", "matched"),
+        ("folder:apps/all", "matched"),
+        ("eu:apps/all", "matched"),
+        ("us:apps/all", "not-the-members-cluster"),
+    ] {
+        assert_eq!(verdict(alert), expected, "{alert}: {explained}");
+    }
+    fleet.tool(&["providers", "pause", "eu:apps/hook"]).await;
+    fleet.tool(&["providers", "resume", "eu:apps/hook"]).await;
+
     // A member cannot pass for another one: neither by the subject nor by the body.
     forge_events(&fleet).await;
     let outcomes = "tidings_router_events_total";

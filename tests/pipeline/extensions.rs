@@ -80,3 +80,37 @@ async fn a_record_that_cannot_be_decoded_is_overwritten() {
     let stored = records.all().await.expect("NATS answers");
     assert_eq!(stored[0].record, record);
 }
+
+#[tokio::test]
+async fn the_records_of_each_cluster_are_its_own_even_with_equal_uids() {
+    let rig = Rig::start(TIDINGS).await;
+    let _router = rig.run(Role::router()).await;
+    let bus = bus(&rig).await;
+    let mut of_clusters = Vec::new();
+    for member in [None, Some("eu"), Some("e.u")] {
+        let records = ExtensionRecords::open(&bus, member).await;
+        of_clusters.push((member, records.expect("a role created the bucket")));
+    }
+    let record = |member: Option<&str>| RuleExtensions {
+        uid: "cloned".into(),
+        fields: vec![member.unwrap_or("hub").to_owned()],
+        ..RuleExtensions::default()
+    };
+    for (member, records) in &of_clusters {
+        let stored = records.store(&record(*member), None).await;
+        assert!(stored.expect("NATS answers").is_some(), "{member:?}");
+    }
+    let (_, first) = &of_clusters[1];
+    first.remove("cloned").await.expect("NATS answers");
+    for (member, records) in &of_clusters {
+        let all = records.all().await.expect("NATS answers");
+        let all: Vec<_> = all.into_iter().map(|stored| stored.record).collect();
+        let is_removed = *member == Some("eu");
+        let expected = if is_removed {
+            vec![]
+        } else {
+            vec![record(*member)]
+        };
+        assert_eq!(all, expected, "{member:?}");
+    }
+}

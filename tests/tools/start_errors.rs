@@ -220,3 +220,25 @@ async fn a_missing_or_old_nats_server_is_reported() {
         .await;
     }
 }
+
+#[tokio::test]
+async fn a_member_whose_kubeconfig_cannot_be_read_is_reported() {
+    let rig = Rig::start(TIDINGS).await;
+    let folder = text(rig.rules().folder()).to_owned();
+    let file = rig.folder().join("eu.kubeconfig");
+    let member = format!("cluster=eu:{}", text(&file));
+    let named = ["rules.sources: cluster=eu", text(&file)];
+    let arguments = ["--rules", &folder, "--rules", &member];
+    assert_up_fails(&rig, &[], &arguments, &named).await;
+    fs::write(&file, "apiVersion: v1\nkind: Config\n").unwrap();
+    assert_up_fails(&rig, &[], &arguments, &named).await;
+
+    for (second, named) in [
+        ("cluster=eu", "cluster=NAME:FILE"),
+        ("cluster=default:eu.kubeconfig", "the hub's own cluster"),
+        (folder.as_str(), "more than one folder"),
+    ] {
+        let arguments = ["--rules", &folder, "--rules", second];
+        assert_up_fails(&rig, &[], &arguments, &["rules.sources", named]).await;
+    }
+}

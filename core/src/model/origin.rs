@@ -3,7 +3,8 @@
 //! The hub's own rules have plain namespaces. Rules of another source have qualified ones:
 //! `prod-eu:apps` is the namespace `apps` of the cluster `prod-eu`. So equal names in two clusters
 //! are different objects wherever a namespace is part of an id, a subject or a key, and those of
-//! the hub stay as they were. Neither a namespace of Kubernetes nor a name of a cluster has a colon.
+//! the hub stay as they were. Neither a namespace of Kubernetes nor a name of a cluster has a
+//! colon.
 
 /// The qualifier of a folder beside a cluster. No cluster that rules are read from has this name.
 pub const FOLDER: &str = "folder";

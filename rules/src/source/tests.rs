@@ -61,6 +61,8 @@ async fn a_member_that_cannot_be_read_delays_the_first_rules_for_a_while_and_no_
     assert!(!merged.loaded(), "the hub's own rules are required");
 
     hub.live.replace(rules("first"));
+    pass(MOMENT).await;
+    assert!(!merged.loaded(), "members may take as long as the hub");
     until(&merged, |rules| rules.alert("apps", "first").is_some()).await;
     let now = merged.current();
     assert!(now.alert("eu:apps", "of-eu").is_some());

@@ -52,6 +52,13 @@ impl Cluster {
         let text = std::fs::read_to_string(&file).expect("the rig wrote the file");
         let mut kubeconfig: Value = serde_json::from_str(&text).expect("the rig writes JSON");
         kubeconfig["contexts"][0]["context"]["namespace"] = ACCOUNTS.into();
+        let user = &mut kubeconfig["users"][0]["user"];
+        let token = user["token"].as_str().unwrap_or_default().to_owned();
+        let token_file = file.with_extension("token");
+        std::fs::write(&token_file, token).expect("the rig's folder is writable");
+        // A relative path begins at the folder of the kubeconfig.
+        let token_file = token_file.file_name().expect("it is a file");
+        *user = json!({"tokenFile": token_file.to_string_lossy()});
         std::fs::write(&file, kubeconfig.to_string()).expect("the rig's folder is writable");
         file
     }
@@ -79,6 +86,9 @@ impl Cluster {
     }
 }
 
+/// Only one test at a time runs three API servers.
+static TURN: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// A hub and two members.
 pub struct Fleet {
     pub rig: Rig,
@@ -86,10 +96,12 @@ pub struct Fleet {
     pub eu: Cluster,
     pub us: Cluster,
     dir: PathBuf,
+    _turn: tokio::sync::MutexGuard<'static, ()>,
 }
 
 impl Fleet {
     pub async fn start() -> Self {
+        let turn = TURN.lock().await;
         let (hub, eu, us) = tokio::join!(Cluster::start(), Cluster::start(), Cluster::start());
         let rig = Rig::start_configured(TIDINGS, async |folder, port| {
             let dir = folder.join("fleet");
@@ -105,6 +117,7 @@ impl Fleet {
             eu,
             us,
             dir,
+            _turn: turn,
         };
         for name in MEMBERS {
             started.run(&["add", name]).await;
@@ -158,6 +171,48 @@ impl Fleet {
 
     fn credentials(&self, name: &str) -> PathBuf {
         self.dir.join(format!("creds/{name}.creds"))
+    }
+
+    /// What `tidings test` says about an event of a member, with the rules of all sources.
+    pub async fn explain(&self, cluster: &str, event: &Value) -> Value {
+        let file = self.rig.folder().join("event.json");
+        std::fs::write(&file, event.to_string()).expect("the rig's folder is writable");
+        let (hub, folder) = (self.hub.server.kubeconfig(), self.rig.rules().folder());
+        let members = MEMBERS.iter().zip([&self.eu, &self.us]);
+        let members = members.map(|(name, cluster)| {
+            let file = cluster.server.kubeconfig();
+            format!("cluster={name}:{}", file.display())
+        });
+        let mut command = Command::new(TIDINGS);
+        command
+            .args(["test", "--output", "json", "--cluster", cluster])
+            .args(["--event", text(&file), "--kubeconfig", text(&hub)])
+            .args(["--rules", "cluster", "--rules", text(folder)]);
+        for member in members {
+            command.args(["--rules", &member]);
+        }
+        let output = command.output().await;
+        let output = output.expect("the executable can be started");
+        assert!(
+            output.status.code().is_some_and(|code| code < 2),
+            "{output:?}"
+        );
+        serde_json::from_slice(&output.stdout).expect("the output is JSON")
+    }
+
+    /// Runs a tool with the credentials of an operator.
+    pub async fn tool(&self, arguments: &[&str]) {
+        let mut command = Command::new(TIDINGS);
+        let command = command
+            .args(arguments)
+            .args(["--nats", self.rig.url()])
+            .env(
+                "TIDINGS_NATS__CREDENTIALS",
+                text(&self.credentials("tools")),
+            );
+        let output = command.output().await;
+        let output = output.expect("the executable can be started");
+        assert!(output.status.success(), "{arguments:?}: {output:?}");
     }
 
     /// Waits until all events are routed and no delivery is left.

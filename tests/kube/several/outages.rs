@@ -34,7 +34,7 @@ async fn a_member_whose_api_server_is_down_delays_no_other() {
     fleet.us.apply(&rules(us.url())).await;
 
     // One that hangs when the roles start is waited for, and then left out.
-    let roles = {
+    let mut roles = {
         let configured = fleet.configured_roles().await;
         fleet.us.server.freeze();
         configured.map(|role| fleet.rig.spawn(role))
@@ -60,7 +60,10 @@ async fn a_member_whose_api_server_is_down_delays_no_other() {
     let postponed = roles[0].metric("tidings_router_events_postponed_total", "");
     assert_eq!(postponed.await, 1.0);
 
-    // It is used as soon as it answers, also for events that were routed without it.
+    // It is used as soon as it answers, also for events that were routed without it, even by a
+    // router that was killed.
+    roles[0].kill().await;
+    roles[0].restart().await;
     fleet.us.server.thaw();
     for process in &roles {
         is_up(process, "us", 1.0).await;

@@ -153,10 +153,7 @@ fn export(message: &Message<'_>) -> ExportRequest {
     let namespace = origin::plain(&alert.namespace);
     let resource = [
         ("service.instance.id", alert.uid.clone()),
-        (
-            "service.name",
-            format!("{namespace}/{}", alert.name),
-        ),
+        ("service.name", format!("{namespace}/{}", alert.name)),
         ("service.namespace", namespace.to_owned()),
     ];
     let scope_spans = ScopeSpans {

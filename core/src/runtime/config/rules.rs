@@ -207,7 +207,7 @@ mod tests {
     }
 
     #[test]
-    fn sources_with_the_same_name_are_refused() {
+    fn sources_with_equal_names_are_refused() {
         let dir = || RulesFrom::Dir("rules".into());
         let eu = || member("eu", None);
         for (sources, problem) in [

@@ -46,7 +46,12 @@ fn equal_names_in_several_sources_are_different_objects_with_their_own_secrets()
         (member("eu"), with_address("https://eu.example")),
         (member("us"), with_address("https://us.example")),
     ]);
-    assert_eq!(rules.problems(), []);
+    let is_warning = |problem: &Problem| problem.severity == Severity::Warning;
+    assert!(
+        rules.problems().iter().all(is_warning),
+        "{:?}",
+        rules.problems()
+    );
     assert_eq!((rules.alerts().len(), rules.providers().count()), (4, 4));
     let named: Vec<_> = rules
         .candidates("Kustomization", "apps", "x")
@@ -152,18 +157,13 @@ fn an_object_of_the_hub_cannot_pose_as_one_of_a_member() {
         Some("eu")
     );
     assert!(rules.alert("apps", "own").is_some());
-    let refused = rules.problems().iter();
-    let refused: BTreeSet<_> = refused
-        .map(|problem| (problem.object.as_deref().unwrap(), problem.severity))
+    let problems = rules.problems().iter();
+    let refused: BTreeSet<_> = problems
+        .filter(|problem| problem.severity == Severity::Error)
+        .filter_map(|problem| problem.object.as_deref())
         .collect();
-    assert_eq!(
-        refused,
-        BTreeSet::from([
-            ("Alert eu:apps/a", Severity::Error),
-            ("Provider eu:apps/p", Severity::Error),
-            ("Secret eu:apps/s", Severity::Error),
-        ])
-    );
+    let expected = ["Alert eu:apps/a", "Provider eu:apps/p", "Secret eu:apps/s"];
+    assert_eq!(refused, BTreeSet::from(expected));
 }
 
 #[test]
