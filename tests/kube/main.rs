@@ -19,6 +19,7 @@ mod rbac;
 mod rules;
 mod secrets;
 mod services;
+mod shadow;
 mod status;
 mod test_rules;
 mod versions;
