@@ -20,6 +20,7 @@ mod rules;
 mod secrets;
 mod services;
 mod several;
+mod shadow;
 mod status;
 mod test_rules;
 mod token_review;

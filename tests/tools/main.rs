@@ -38,5 +38,6 @@ mod tee;
 mod templates;
 mod test_rules;
 mod top;
+mod upgrade;
 
 const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");

@@ -33,7 +33,7 @@ pub(super) struct Reporter {
 
 impl Reporter {
     /// Writes the record if it is due. A failure is logged; the record then stays as it is. Returns
-    /// whether there was none.
+    /// whether there was no failure.
     pub(super) async fn report(&mut self, bus: &Bus, state: EventsState) -> bool {
         let is_recent = |reported: Instant| reported.elapsed() < REPORT_EVERY;
         let may_report = bus.may_publish(&crate::bus::records::subject(streams::HUB, KEY));
