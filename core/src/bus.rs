@@ -19,7 +19,7 @@
 //! | `cloud_events` | events that a bridge republishes |
 //! | [`pull`], `acknowledge` | incoming messages, and their acknowledgement |
 //! | `history`, `later_events` | stored events |
-//! | [`readers`] | short-lived consumers of an ingest |
+//! | [`readers`], `taps` | short-lived consumers of an ingest, and of a tap of a fleet |
 //! | [`events_state`], [`member`] | what a member of a fleet knows of EVENTS |
 //! | [`consumers`] | consumers whose state is lost |
 //! | [`records`], [`circuits`], [`crash_marks`], [`extensions`] | buckets: shared state |
@@ -80,6 +80,7 @@ pub mod setup;
 pub mod storage;
 pub mod stored_deliveries;
 pub mod streams;
+mod taps;
 mod unsent;
 pub mod wake;
 pub mod watch;

@@ -17,6 +17,7 @@ pub mod process_lease;
 pub mod retry;
 pub mod stored_event;
 pub mod subject;
+pub mod tap_access;
 pub mod terms;
 pub mod text;
 pub mod time;

@@ -10,7 +10,7 @@
 //! | `claims` | JWTs of operators, accounts and users |
 //! | `folder` | keys, credentials and configuration on the disk |
 //! | `server` | the configuration of nats-server, and accounts that are pushed to it |
-//! | `init`, `update`, `members`, `labels`, `set` | the subcommands |
+//! | `init`, `update`, `members`, `labels`, `set`, `taps` | the subcommands |
 
 mod claims;
 mod folder;
@@ -20,6 +20,7 @@ mod members;
 mod permissions;
 mod server;
 mod set;
+mod taps;
 mod update;
 
 use std::path::PathBuf;
@@ -50,13 +51,15 @@ enum Action {
     Init(init::InitArguments),
     /// Add a cluster: issue its credentials and store its record
     Add(members::AddArguments),
-    /// List the clusters
+    /// Add a tap: issue credentials that can only read events of a filter
+    AddTap(taps::AddTapArguments),
+    /// List the clusters and taps
     List(members::ListArguments),
-    /// Issue new credentials for a cluster and revoke the old ones
+    /// Issue new credentials for a cluster or tap and revoke the old ones
     Rotate(members::NameArguments),
-    /// Revoke the credentials of a cluster; its connections are closed
+    /// Revoke the credentials of a cluster or tap; its connections are closed
     Revoke(members::NameArguments),
-    /// Remove a cluster: revoke its credentials and delete its record
+    /// Remove a cluster or tap: revoke its credentials and delete its record
     Remove(members::NameArguments),
     /// Set (KEY=VALUE) and remove (KEY-) labels of a cluster
     Label(members::LabelArguments),
@@ -99,9 +102,19 @@ pub async fn run(arguments: FleetArguments) -> anyhow::Result<()> {
         Action::Init(arguments) => init::run(&arguments),
         Action::Add(arguments) => members::add(arguments).await,
         Action::List(arguments) => members::list(&arguments).await,
-        Action::Rotate(arguments) => members::rotate(&arguments).await,
-        Action::Revoke(arguments) => members::revoke(&arguments).await,
-        Action::Remove(arguments) => members::remove(&arguments).await,
+        Action::AddTap(arguments) => taps::add(&arguments).await,
+        Action::Rotate(arguments) => match taps::find(&arguments.location, &arguments.name)? {
+            Some(tap) => tap.rotate().await,
+            None => members::rotate(&arguments).await,
+        },
+        Action::Revoke(arguments) => match taps::find(&arguments.location, &arguments.name)? {
+            Some(tap) => tap.revoke().await,
+            None => members::revoke(&arguments).await,
+        },
+        Action::Remove(arguments) => match taps::find(&arguments.location, &arguments.name)? {
+            Some(tap) => tap.remove().await,
+            None => members::remove(&arguments).await,
+        },
         Action::Label(arguments) => members::label(&arguments).await,
         Action::Set(arguments) => set::run(&arguments).await,
         Action::Update(arguments) => update::run(&arguments).await,

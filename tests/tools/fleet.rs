@@ -5,6 +5,7 @@ mod client;
 mod forbidden;
 mod life;
 mod reference;
+mod taps;
 mod uses;
 
 use std::path::{Path, PathBuf};

@@ -12,7 +12,7 @@ use super::claims::{self, ALL_USERS, Revocations, Seconds};
 use super::folder::{member_account, member_credentials, member_key};
 use super::permissions::User;
 use super::set::check_dashboard;
-use super::{Fleet, FleetLocation, Output, labels, server};
+use super::{Fleet, FleetLocation, Output, labels, server, taps};
 use crate::command::tool::{print_line, time};
 
 /// The name of the user of the system account, which has a file beside those of members.
@@ -70,9 +70,9 @@ pub struct ListArguments {
 #[derive(Args, Debug)]
 pub struct NameArguments {
     #[command(flatten)]
-    location: FleetLocation,
-    /// Name of the cluster
-    name: String,
+    pub location: FleetLocation,
+    /// Name of the cluster or tap
+    pub name: String,
 }
 
 /// Arguments of `tidings fleet label`.
@@ -95,6 +95,10 @@ pub async fn add(arguments: AddArguments) -> anyhow::Result<()> {
     let cluster = described(&arguments)?;
     let fleet = Fleet::open(&arguments.location)?;
     let (bus, name) = (fleet.bus().await?, &arguments.name);
+    ensure!(
+        fleet.tap(name)?.is_none(),
+        "cluster {name}: a tap has this name; choose another name"
+    );
     let records = fleet.records(&bus).await?;
     ensure!(
         records.load(name).await?.0.is_none(),
@@ -131,7 +135,7 @@ fn described(arguments: &AddArguments) -> anyhow::Result<Cluster> {
 }
 
 /// Checks a new name: the credentials of the hub's own users must not be replaced.
-fn check_member_name(name: &str) -> anyhow::Result<()> {
+pub fn check_member_name(name: &str) -> anyhow::Result<()> {
     labels::check_name(name)?;
     let is_of_hub = User::HUB.iter().any(|(user, _)| *user == name) || name == SYSTEM;
     ensure!(
@@ -161,14 +165,14 @@ pub async fn list(arguments: &ListArguments) -> anyhow::Result<()> {
     let records = fleet.records(&fleet.bus().await?).await?;
     for cluster in records.all().await?.values() {
         let line = match arguments.output {
-            Output::Text => text_line(cluster),
+            Output::Text => format!("member {}", text_line(cluster)),
             Output::Json => json_line(cluster),
         };
         if !print_line(&line)? {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
+    taps::list(&fleet, arguments.output)
 }
 
 /// The line of a cluster, for people.
@@ -194,6 +198,7 @@ pub fn text_line(cluster: &Cluster) -> String {
 
 fn json_line(cluster: &Cluster) -> String {
     json!({
+        "kind": "member",
         "name": cluster.name,
         "labels": cluster.labels,
         "visibleTo": cluster.visible_to,
@@ -298,20 +303,20 @@ pub async fn change(
 }
 
 /// New credentials.
-struct Issued {
-    public_key: String,
+pub struct Issued {
+    pub public_key: String,
 }
 
 impl Fleet {
     /// Issues credentials for a member, revokes all earlier ones, also those of a run that failed,
     /// and pushes the account to the server. The new credentials replace the former file last.
-    async fn issue(&self, name: &str) -> anyhow::Result<Issued> {
+    pub(super) async fn issue(&self, name: &str) -> anyhow::Result<Issued> {
         let account = self.folder.key(&member_key(name), KeyPairType::Account)?;
         let now = jiff::Timestamp::now().as_second();
         let mut revocations = self.revocations(name)?;
         revoke_all(&mut revocations, now);
         let at = issue_time(&revocations, now);
-        let user = User::Member(name.to_owned());
+        let user = self.guest(name)?;
         let key = KeyPair::new_user();
         let jwt = claims::user(&account, &key.public_key(), name, &user, at)?;
         self.push_member(&account, name, &revocations, now).await?;
@@ -323,7 +328,7 @@ impl Fleet {
     }
 
     /// Revokes all users of a member's account.
-    async fn revoke(&self, name: &str) -> anyhow::Result<()> {
+    pub(super) async fn revoke(&self, name: &str) -> anyhow::Result<()> {
         let account = self.folder.existing_key(&member_key(name))?;
         let now = jiff::Timestamp::now().as_second();
         let mut revocations = self.revocations(name)?;
@@ -354,13 +359,17 @@ impl Fleet {
         at: Seconds,
     ) -> anyhow::Result<()> {
         let operator = self.folder.existing_key("operator")?;
-        let services = User::Member(name.to_owned()).services();
-        let claim = claims::member(
+        let user = self.guest(name)?;
+        let claim_of = match user {
+            User::Tap(..) => claims::tap,
+            _ => claims::member,
+        };
+        let claim = claim_of(
             &operator,
             &account.public_key(),
             name,
             &self.description.hub,
-            &services,
+            &user.services(),
             revocations,
             at,
         )?;

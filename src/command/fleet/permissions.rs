@@ -8,6 +8,8 @@ use tidings_core::model::access::{API, MEMBER_API};
 use tidings_core::model::subject;
 use tidings_core::model::token::Token;
 
+use super::taps;
+
 /// A user of the fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum User {
@@ -21,6 +23,8 @@ pub enum User {
     Bridge,
     /// `tidings ingest` of a cluster.
     Member(String),
+    /// A reader of the events of a filter: its name and the filter.
+    Tap(String, String),
 }
 
 /// Subjects that a user needs for one purpose.
@@ -38,8 +42,8 @@ pub struct Service {
     pub hub: String,
 }
 
-/// The subjects of the hub's account that members may use, each as far as its account says. Those
-/// whose requests have several answers are marked.
+/// The subjects of the hub's account that members and taps may use, each as far as its account
+/// says. Those whose requests have several answers are marked.
 pub fn exports() -> Vec<(String, bool)> {
     let consumer = |action: &str| format!("{API}.CONSUMER.{action}.{EVENTS}.>");
     vec![
@@ -47,7 +51,9 @@ pub fn exports() -> Vec<(String, bool)> {
         (format!("$KV.{}.>", streams::HEARTBEATS), false),
         (consumer("CREATE"), false),
         (consumer("DELETE"), false),
+        (consumer("INFO"), false),
         (consumer("MSG.NEXT"), true),
+        (format!("$JS.ACK.{EVENTS}.>"), false),
         (format!("{API}.{}", state_record()), false),
         (format!("{API}.{}", cluster_record(">")), false),
     ]
@@ -83,6 +89,7 @@ impl User {
             Self::Tools => tools(),
             Self::Bridge => bridge(),
             Self::Member(name) => member(&Token::new(name)),
+            Self::Tap(name, filter) => taps::permissions::publish(name, filter),
         }
     }
 
@@ -91,7 +98,7 @@ impl User {
         let inbox = format!("{}.>", self.inbox());
         match self {
             Self::Router | Self::Worker => vec![inbox, names::SUBJECT.to_owned()],
-            Self::Tools | Self::Bridge | Self::Member(_) => vec![inbox],
+            Self::Tools | Self::Bridge | Self::Member(_) | Self::Tap(..) => vec![inbox],
         }
     }
 
@@ -102,6 +109,8 @@ impl User {
             Self::Tools => "_INBOX_tools".to_owned(),
             Self::Bridge => "_INBOX_bridge".to_owned(),
             Self::Member(name) => format!("_INBOX_{}", Token::new(name)),
+            // The account has no other user, so clients need no inbox of their own.
+            Self::Tap(..) => "_INBOX".to_owned(),
         }
     }
 
@@ -114,9 +123,9 @@ impl User {
         subjects
     }
 
-    /// The services of the hub that the account of a member has. Empty for users of the hub.
+    /// The services of the hub that the account of a member or tap has. Empty for users of the hub.
     pub fn services(&self) -> Vec<Service> {
-        if !matches!(self, Self::Member(_)) {
+        if !matches!(self, Self::Member(_) | Self::Tap(..)) {
             return Vec::new();
         }
         let service = |local: String| {
@@ -416,16 +425,19 @@ pub fn markdown() -> String {
     let mut text =
         "<!-- Written by `make docs`. -->\n\n# Permissions\n\nWhat the credentials that \
                     `tidings fleet` issues may do on the NATS server. `<CLUSTER>` is the encoded \
-                    name of a member's cluster.\n"
+                    name of a member's cluster, `<NAME>` that of a tap, and `<FILTER>` its \
+                    filter.\n"
             .to_owned();
     let member = ("member", User::Member("CLUSTER".to_owned()));
     for (name, user) in User::HUB.into_iter().chain([member]) {
         text.push_str(&section(name, &user).replace("CLUSTER.", "<CLUSTER>."));
     }
-    text.replace("-CLUSTER-", "-<CLUSTER>-")
+    text = text.replace("-CLUSTER-", "-<CLUSTER>-");
+    text.push_str(&taps::permissions::section());
+    text
 }
 
-fn section(name: &str, user: &User) -> String {
+pub(super) fn section(name: &str, user: &User) -> String {
     let mut text = format!("\n## {name}\n\n| may publish to | in order to |\n|---|---|\n");
     for grant in user.publish() {
         let subjects: Vec<_> = grant

@@ -37,9 +37,22 @@ pub async fn run(arguments: &UpdateArguments) -> anyhow::Result<()> {
             fleet.issue_again(&account, &file, (&cluster.name, &user), at)?;
         }
     }
+    let taps = fleet.taps()?;
+    for tap in &taps {
+        let at = fleet.push_again(&tap.name).await?;
+        if tap.revoked_at.is_none() {
+            let account = fleet.folder.existing_key(&member_key(&tap.name))?;
+            let file = member_credentials(&tap.name);
+            fleet.issue_again(&account, &file, (&tap.name, &tap.user()), at)?;
+        }
+    }
     let clusters = count(clusters.len(), "cluster");
+    let taps = match taps.len() {
+        0 => String::new(),
+        number => format!(" and {}", count(number, "tap")),
+    };
     print_line(&format!(
-        "credentials of the hub and of {clusters} are up to date"
+        "credentials of the hub and of {clusters}{taps} are up to date"
     ))?;
     Ok(())
 }
