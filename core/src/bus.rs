@@ -20,7 +20,7 @@
 //! | [`pull`], `acknowledge` | incoming messages, and their acknowledgement |
 //! | `history`, `later_events` | stored events |
 //! | [`shadow`] | what shadow mode recorded |
-//! | [`readers`] | short-lived consumers of an ingest |
+//! | [`readers`], `taps` | short-lived consumers of an ingest, and of a tap of a fleet |
 //! | [`events_state`], [`member`] | what a member of a fleet knows of EVENTS |
 //! | [`edge`] | events that a member stores on its own server, and forwards to the hub |
 //! | [`consumers`] | consumers whose state is lost |
@@ -88,6 +88,7 @@ pub mod shadow;
 pub mod storage;
 pub mod stored_deliveries;
 pub mod streams;
+mod taps;
 mod unsent;
 pub mod wake;
 pub mod watch;

@@ -19,6 +19,7 @@ pub mod retry;
 pub mod stored_event;
 pub mod stream_plan;
 pub mod subject;
+pub mod tap_access;
 pub mod terms;
 pub mod text;
 pub mod time;

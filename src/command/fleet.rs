@@ -10,12 +10,14 @@
 //! | `claims` | JWTs of operators, accounts and users |
 //! | `folder` | keys, credentials and configuration on the disk |
 //! | `server` | the configuration of nats-server, and accounts that are pushed to it |
+//! | `holders` | who has a name |
 //! | `content` | what the hub holds of a cluster |
-//! | `init`, `update`, `members`, `labels`, `set`, … | one subcommand each |
+//! | `init`, `update`, `members`, `labels`, `set`, `taps`, … | one subcommand each |
 
 mod claims;
 mod content;
 mod folder;
+mod holders;
 mod init;
 mod labels;
 mod members;
@@ -25,6 +27,7 @@ mod remove;
 mod rename;
 mod server;
 mod set;
+mod taps;
 mod update;
 
 use std::path::PathBuf;
@@ -55,13 +58,15 @@ enum Action {
     Init(init::InitArguments),
     /// Add a cluster: issue its credentials and store its record
     Add(members::AddArguments),
-    /// List the clusters
+    /// Add a tap: issue credentials that can only read events of a filter
+    AddTap(taps::AddTapArguments),
+    /// List the clusters and taps
     List(members::ListArguments),
-    /// Issue new credentials for a cluster and revoke the old ones
+    /// Issue new credentials for a cluster or tap and revoke the old ones
     Rotate(members::NameArguments),
-    /// Revoke the credentials of a cluster; its connections are closed
+    /// Revoke the credentials of a cluster or tap; its connections are closed
     Revoke(members::NameArguments),
-    /// Remove a cluster: print what the hub holds of it, and with --yes delete it
+    /// Remove a cluster: print what the hub holds of it, and with --yes delete it; or remove a tap
     Remove(remove::RemoveArguments),
     /// Rename a cluster in two steps: print what changes, and with --yes do it
     Rename(rename::RenameArguments),
@@ -110,9 +115,20 @@ pub async fn run(arguments: FleetArguments) -> anyhow::Result<()> {
         Action::Init(arguments) => init::run(&arguments),
         Action::Add(arguments) => members::add(arguments).await,
         Action::List(arguments) => members::list(&arguments).await,
-        Action::Rotate(arguments) => members::rotate(&arguments).await,
-        Action::Revoke(arguments) => members::revoke(&arguments).await,
-        Action::Remove(arguments) => remove::run(&arguments).await,
+        Action::AddTap(arguments) => taps::add(&arguments).await,
+        Action::Rotate(arguments) => match taps::find(&arguments.location, &arguments.name)? {
+            Some(tap) => tap.rotate().await,
+            None => members::rotate(&arguments).await,
+        },
+        Action::Revoke(arguments) => match taps::find(&arguments.location, &arguments.name)? {
+            Some(tap) => tap.revoke().await,
+            None => members::revoke(&arguments).await,
+        },
+        Action::Remove(arguments) => match taps::find(&arguments.location, &arguments.name)? {
+            Some(tap) if arguments.dry_run => tap.print(),
+            Some(tap) => tap.remove().await,
+            None => remove::run(&arguments).await,
+        },
         Action::Rename(arguments) => rename::run(&arguments).await,
         Action::Label(arguments) => members::label(&arguments).await,
         Action::Set(arguments) => set::run(&arguments).await,

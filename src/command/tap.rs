@@ -2,6 +2,7 @@
 //! slow down other consumers.
 
 mod read;
+mod source;
 mod span;
 
 use std::ops::ControlFlow;

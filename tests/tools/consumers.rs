@@ -27,8 +27,8 @@ const KILLED_AFTER: usize = 3_000;
 const WINDOW: usize = 256;
 
 /// How to start one of the examples.
-struct Example {
-    language: &'static str,
+pub struct Example {
+    pub language: &'static str,
     program: PathBuf,
     arguments: Vec<OsString>,
     folder: PathBuf,
@@ -37,6 +37,11 @@ struct Example {
 
 impl Example {
     fn start(&self, more: &[&str]) -> Following {
+        Following::start(self.command(more))
+    }
+
+    /// The command, with these arguments.
+    pub fn command(&self, more: &[&str]) -> Command {
         let mut command = Command::new(&self.program);
         command
             .args(&self.arguments)
@@ -45,12 +50,12 @@ impl Example {
         if let Some(path) = &self.python_path {
             command.env("PYTHONPATH", path);
         }
-        Following::start(command)
+        command
     }
 }
 
 /// The examples in languages that this machine has; in CI all of them.
-async fn examples(built: &Path) -> Vec<Example> {
+pub async fn examples(built: &Path) -> Vec<Example> {
     let project = Path::new(env!("CARGO_MANIFEST_DIR"));
     let found = [
         Some(rust(project).await),

@@ -9,6 +9,7 @@ mod pool_worker;
 mod reference;
 mod removal;
 mod renaming;
+mod taps;
 mod uses;
 
 use std::path::{Path, PathBuf};

@@ -8,6 +8,8 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use jiff::Timestamp;
 use serde::Deserialize;
 
+use crate::model::tap_access::TapAccess;
+
 /// The prefix of JetStream's API in the account of a member of a fleet. Its own `$JS.API` answers
 /// that the account has no JetStream; requests with this prefix go to the hub's account.
 pub const MEMBER_API: &str = "tidings.api";
@@ -25,6 +27,8 @@ pub struct Access {
     subscribe: Vec<String>,
     /// When the JWT expires, in seconds since 1970; 0 if it does not.
     expires: i64,
+    /// The consumers that the user may create, if it is a tap of a fleet.
+    tap: Option<TapAccess>,
 }
 
 #[derive(Deserialize)]
@@ -63,6 +67,7 @@ impl Access {
         let claims: Claims = serde_json::from_slice(&claims).ok()?;
         Some(Self {
             name: claims.name,
+            tap: TapAccess::of_permissions(&claims.nats.publish.allow),
             publish: claims.nats.publish.allow,
             subscribe: claims.nats.subscribe.allow,
             expires: claims.expires,
@@ -88,8 +93,16 @@ impl Access {
         (self.expires > 0).then(|| Timestamp::from_second(self.expires).ok())?
     }
 
+    /// The consumers that the user may create, if it is a tap of a fleet.
+    pub fn tap(&self) -> Option<&TapAccess> {
+        self.tap.as_ref()
+    }
+
     /// The name of the cluster, if the user is a member of a fleet.
     pub fn member(&self) -> Option<&str> {
+        if self.tap.is_some() {
+            return None;
+        }
         let mut publish = self.publish.iter();
         let is_member = publish.any(|filter| matches(&format!("{MEMBER_API}.>"), filter));
         is_member.then_some(self.name.as_str())
@@ -97,9 +110,9 @@ impl Access {
 
     /// The prefix of JetStream's API for this user.
     pub fn api_prefix(&self) -> &'static str {
-        match self.member() {
-            Some(_) => MEMBER_API,
-            None => API,
+        match self.tap.is_some() || self.member().is_some() {
+            true => MEMBER_API,
+            false => API,
         }
     }
 }

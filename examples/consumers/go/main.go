@@ -4,10 +4,14 @@
 //
 // NAME is the durable consumer: a process that starts again continues after the last event that it
 // acknowledged. START is a time such as 2026-01-02T15:04:05Z, default: the oldest stored event. It
-// counts at the first start only. Run it in this folder: the types are read from ../../../proto.
+// counts at the first start only. NATS_CREDS and FILTER name a credentials file and the events to
+// read, as `tidings fleet add-tap` prints them.
+//
+// Run it in this folder: the types are read from ../../../proto.
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log"
@@ -31,17 +35,22 @@ func main() {
 	files := must(compiler.Compile(ctx, "tidings/v1/event.proto"))
 	types := files[0].Messages()
 
-	client := must(nats.Connect(os.Args[1], nats.MaxReconnects(-1)))
-	events := must(must(jetstream.New(client)).Stream(ctx, "EVENTS"))
-	consumer, err := events.Consumer(ctx, os.Args[2])
+	options := []nats.Option{nats.MaxReconnects(-1)}
+	if file := os.Getenv("NATS_CREDS"); file != "" {
+		options = append(options, nats.UserCredentials(file))
+	}
+	client := must(nats.Connect(os.Args[1], options...))
+	events := must(jetstream.New(client))
+	consumer, err := events.Consumer(ctx, "EVENTS", os.Args[2])
 	if err != nil {
-		config := jetstream.ConsumerConfig{Durable: os.Args[2], FilterSubject: "events.>",
+		filter := cmp.Or(os.Getenv("FILTER"), "events.>")
+		config := jetstream.ConsumerConfig{Durable: os.Args[2], FilterSubject: filter,
 			AckWait: 10 * time.Second}
 		if len(os.Args) > 3 {
 			start := must(time.Parse(time.RFC3339, os.Args[3]))
 			config.DeliverPolicy, config.OptStartTime = jetstream.DeliverByStartTimePolicy, &start
 		}
-		consumer = must(events.CreateConsumer(ctx, config))
+		consumer = must(events.CreateConsumer(ctx, "EVENTS", config))
 	}
 	messages := must(consumer.Messages(jetstream.PullMaxMessages(100)))
 	for {

@@ -6,9 +6,10 @@
 
 NAME is the durable consumer: a process that starts again continues after the last event that it
 acknowledged. START is a time such as 2026-01-02T15:04:05Z, default: the oldest stored event. It
-counts at the first start only.
+counts at the first start only. The variables NATS_CREDS and FILTER name a credentials file and the
+events to read, as `tidings fleet add-tap` prints them; that needs `pip install "nats-py[nkeys]"`.
 """
-import asyncio, sys
+import asyncio, os, sys
 
 import nats
 from google.protobuf.message import DecodeError
@@ -17,13 +18,15 @@ from tidings.v1.event_pb2 import Event
 
 
 async def follow(url, name, start=None):
-    client = await nats.connect(url, max_reconnect_attempts=-1)
+    credentials = os.environ.get("NATS_CREDS")
+    client = await nats.connect(url, user_credentials=credentials, max_reconnect_attempts=-1)
     config = ConsumerConfig(ack_wait=10)
     if start:
         config.deliver_policy = DeliverPolicy.BY_START_TIME
         config.opt_start_time = start
     jetstream = client.jetstream()
-    events = await jetstream.pull_subscribe("events.>", name, stream="EVENTS", config=config)
+    subject = os.environ.get("FILTER", "events.>")
+    events = await jetstream.pull_subscribe(subject, name, stream="EVENTS", config=config)
     while True:
         try:
             messages = await events.fetch(100, timeout=5)

@@ -6,18 +6,21 @@
 //!
 //! NAME is the durable consumer: a process that starts again continues after the last event that it
 //! acknowledged. START is a time such as 2026-01-02T15:04:05Z, default: the oldest stored event. It
-//! counts at the first start only.
+//! counts at the first start only. The variables NATS_CREDS and FILTER name a credentials file and
+//! the events to read, as `tidings fleet add-tap` prints them.
 
-use std::env::args;
+use std::env::{args, var};
 use std::error::Error;
 use std::time::Duration;
 
+use async_nats::ConnectOptions;
 use async_nats::jetstream::{self, consumer};
 use futures::TryStreamExt;
 use tidings_proto::{Message, v1::Event};
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 #[tokio::main]
+#[expect(clippy::disallowed_methods, reason = "an example has no settings")]
 async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     let (url, name) = (args().nth(1), args().nth(2));
     let (Some(url), Some(name)) = (url, name) else {
@@ -25,7 +28,7 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
     };
     let mut config = consumer::pull::Config {
         durable_name: Some(name.clone()),
-        filter_subject: "events.>".to_owned(),
+        filter_subject: var("FILTER").unwrap_or("events.>".to_owned()),
         ack_wait: Duration::from_secs(10),
         ..Default::default()
     };
@@ -33,8 +36,12 @@ async fn main() -> Result<(), Box<dyn Error + Send + Sync>> {
         let start_time = OffsetDateTime::parse(&start, &Rfc3339)?;
         config.deliver_policy = consumer::DeliverPolicy::ByStartTime { start_time };
     }
-    let jetstream = jetstream::new(async_nats::connect(url).await?);
-    let events = jetstream.get_stream("EVENTS").await?;
+    let options = match var("NATS_CREDS") {
+        Ok(file) => ConnectOptions::with_credentials_file(file).await?,
+        Err(_) => ConnectOptions::new(),
+    };
+    let jetstream = jetstream::new(options.connect(url).await?);
+    let events = jetstream.get_stream_no_info("EVENTS").await?;
     let consumer = events.get_or_create_consumer(&name, config).await?;
     let messages = consumer.stream().max_messages_per_batch(100);
     let mut messages = messages.messages().await?;

@@ -8,13 +8,14 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use nkeys::KeyPair;
 use serde_json::{Value, json};
+use tidings_core::model::access::{API, MEMBER_API};
 use tidings_core::model::id::digest;
 
 use super::permissions::{Service, User};
 
 /// No limit.
 const UNLIMITED: i64 = -1;
-/// The connections that a member may have at the same time.
+/// The connections that a member or tap may have at the same time.
 const MEMBER_CONNECTIONS: i64 = 64;
 /// The subscriptions of each.
 const MEMBER_SUBSCRIPTIONS: i64 = 1_000;
@@ -90,7 +91,8 @@ pub fn hub(
     sign(operator, account, "tidings", at, claim)
 }
 
-/// The claim of a member's account: it can use these services of the hub, and nothing else.
+/// The claim of the account of a member or tap: it can use these services of the hub, and nothing
+/// else.
 pub fn member(
     operator: &KeyPair,
     account: &str,
@@ -100,6 +102,43 @@ pub fn member(
     revocations: &Revocations,
     at: Seconds,
 ) -> Result<String, nkeys::error::Error> {
+    let more = json!({"imports": imports(hub, services), "revocations": revocations});
+    sign(
+        operator,
+        account,
+        name,
+        at,
+        account_claim(guest_limits(), more),
+    )
+}
+
+/// The claim of a tap's account, as [`member`]. Clients of others use JetStream's API without a
+/// prefix of ours, so the account maps it.
+pub fn tap(
+    operator: &KeyPair,
+    account: &str,
+    name: &str,
+    hub: &str,
+    services: &[Service],
+    revocations: &Revocations,
+    at: Seconds,
+) -> Result<String, nkeys::error::Error> {
+    let to = json!([{"subject": format!("{MEMBER_API}.>"), "weight": 100}]);
+    let more = json!({
+        "imports": imports(hub, services),
+        "revocations": revocations,
+        "mappings": {format!("{API}.>"): to},
+    });
+    sign(
+        operator,
+        account,
+        name,
+        at,
+        account_claim(guest_limits(), more),
+    )
+}
+
+fn imports(hub: &str, services: &[Service]) -> Vec<Value> {
     let import = |service: &Service| {
         json!({
             "name": service.local,
@@ -109,11 +148,13 @@ pub fn member(
             "type": "service",
         })
     };
-    let imports: Vec<_> = services.iter().map(import).collect();
+    services.iter().map(import).collect()
+}
+
+fn guest_limits() -> Value {
     let mut limits = limits();
     limits["conn"] = MEMBER_CONNECTIONS.into();
-    let more = json!({"imports": imports, "revocations": revocations});
-    sign(operator, account, name, at, account_claim(limits, more))
+    limits
 }
 
 /// The claim of a user of an account.
@@ -125,7 +166,7 @@ pub fn user(
     at: Seconds,
 ) -> Result<String, nkeys::error::Error> {
     let subscriptions = match permissions {
-        User::Member(_) => MEMBER_SUBSCRIPTIONS,
+        User::Member(_) | User::Tap(..) => MEMBER_SUBSCRIPTIONS,
         _ => UNLIMITED,
     };
     let claim = json!({

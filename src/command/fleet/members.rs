@@ -10,9 +10,10 @@ use tidings_core::wire::Cluster;
 
 use super::claims::{self, ALL_USERS, Revocations, Seconds};
 use super::folder::{member_account, member_credentials, member_key};
+use super::holders::Kind;
 use super::permissions::User;
 use super::set::check_dashboard;
-use super::{Fleet, FleetLocation, Output, labels, server};
+use super::{Fleet, FleetLocation, Output, labels, server, taps};
 use crate::command::tool::{print_line, time};
 
 /// The name of the user of the system account, which has a file beside those of members.
@@ -70,9 +71,9 @@ pub struct ListArguments {
 #[derive(Args, Debug)]
 pub struct NameArguments {
     #[command(flatten)]
-    location: FleetLocation,
-    /// Name of the cluster
-    name: String,
+    pub location: FleetLocation,
+    /// Name of the cluster or tap
+    pub name: String,
 }
 
 /// Arguments of `tidings fleet label`.
@@ -96,10 +97,8 @@ pub async fn add(arguments: AddArguments) -> anyhow::Result<()> {
     let fleet = Fleet::open(&arguments.location)?;
     let (bus, name) = (fleet.bus().await?, &arguments.name);
     let records = fleet.records(&bus).await?;
-    ensure!(
-        !fleet.description.workers.contains_key(name),
-        "cluster {name}: this is the name of a worker; choose another name"
-    );
+    let taken = fleet.check_not_taken(&records, Kind::Cluster, name);
+    taken.await?;
     ensure!(
         records.load(name).await?.0.is_none(),
         "cluster {name} exists: `tidings fleet rotate {name}` issues new credentials"
@@ -165,14 +164,14 @@ pub async fn list(arguments: &ListArguments) -> anyhow::Result<()> {
     let records = fleet.records(&fleet.bus().await?).await?;
     for cluster in records.all().await?.values() {
         let line = match arguments.output {
-            Output::Text => text_line(cluster),
+            Output::Text => format!("member {}", text_line(cluster)),
             Output::Json => json_line(cluster),
         };
         if !print_line(&line)? {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
+    taps::list(&fleet, arguments.output)
 }
 
 /// The line of a cluster, for people.
@@ -198,6 +197,7 @@ pub fn text_line(cluster: &Cluster) -> String {
 
 fn json_line(cluster: &Cluster) -> String {
     json!({
+        "kind": "member",
         "name": cluster.name,
         "labels": cluster.labels,
         "visibleTo": cluster.visible_to,
@@ -302,7 +302,7 @@ impl Fleet {
         let mut revocations = self.revocations(name)?;
         revoke_all(&mut revocations, now);
         let at = issue_time(&revocations, now);
-        let user = User::Member(name.to_owned());
+        let user = self.guest(name)?;
         let key = KeyPair::new_user();
         let jwt = claims::user(&account, &key.public_key(), name, &user, at)?;
         self.push_member(&account, name, &revocations, now).await?;
@@ -345,13 +345,17 @@ impl Fleet {
         at: Seconds,
     ) -> anyhow::Result<()> {
         let operator = self.folder.existing_key("operator")?;
-        let services = User::Member(name.to_owned()).services();
-        let claim = claims::member(
+        let user = self.guest(name)?;
+        let claim_of = match user {
+            User::Tap(..) => claims::tap,
+            _ => claims::member,
+        };
+        let claim = claim_of(
             &operator,
             &account.public_key(),
             name,
             &self.description.hub,
-            &services,
+            &user.services(),
             revocations,
             at,
         )?;

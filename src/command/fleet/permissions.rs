@@ -11,6 +11,8 @@ use tidings_core::model::subject;
 use tidings_core::model::token::Token;
 use tidings_workers::notifier::kinds;
 
+use super::taps;
+
 /// A user of the fleet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum User {
@@ -31,6 +33,8 @@ pub enum User {
     },
     /// `tidings ingest` of a cluster.
     Member(String),
+    /// A reader of the events of a filter: its name and the filter.
+    Tap(String, String),
 }
 
 /// Subjects that a user needs for one purpose.
@@ -48,8 +52,8 @@ pub struct Service {
     pub hub: String,
 }
 
-/// The subjects of the hub's account that members may use, each as far as its account says. Those
-/// whose requests have several answers are marked.
+/// The subjects of the hub's account that members and taps may use, each as far as its account
+/// says. Those whose requests have several answers are marked.
 pub fn exports() -> Vec<(String, bool)> {
     let consumer = |action: &str| format!("{API}.CONSUMER.{action}.{EVENTS}.>");
     vec![
@@ -57,7 +61,9 @@ pub fn exports() -> Vec<(String, bool)> {
         (format!("$KV.{}.>", streams::HEARTBEATS), false),
         (consumer("CREATE"), false),
         (consumer("DELETE"), false),
+        (consumer("INFO"), false),
         (consumer("MSG.NEXT"), true),
+        (format!("$JS.ACK.{EVENTS}.>"), false),
         (format!("{API}.{}", state_record()), false),
         (format!("{API}.{}", cluster_record(">")), false),
     ]
@@ -94,6 +100,7 @@ impl User {
             Self::Bridge => bridge(),
             Self::PoolWorker { pool, .. } => pool_worker(pool),
             Self::Member(name) => member(&Token::new(name)),
+            Self::Tap(name, filter) => taps::permissions::publish(name, filter),
         }
     }
 
@@ -102,7 +109,11 @@ impl User {
         let inbox = format!("{}.>", self.inbox());
         match self {
             Self::Router | Self::Worker => vec![inbox, names::SUBJECT.to_owned()],
-            Self::Tools | Self::Bridge | Self::PoolWorker { .. } | Self::Member(_) => vec![inbox],
+            Self::Tools
+            | Self::Bridge
+            | Self::PoolWorker { .. }
+            | Self::Member(_)
+            | Self::Tap(..) => vec![inbox],
         }
     }
 
@@ -115,6 +126,8 @@ impl User {
             Self::PoolWorker { name, .. } | Self::Member(name) => {
                 format!("_INBOX_{}", Token::new(name))
             }
+            // The account has no other user, so clients need no inbox of their own.
+            Self::Tap(..) => "_INBOX".to_owned(),
         }
     }
 
@@ -127,9 +140,9 @@ impl User {
         subjects
     }
 
-    /// The services of the hub that the account of a member has. Empty for users of the hub.
+    /// The services of the hub that the account of a member or tap has. Empty for users of the hub.
     pub fn services(&self) -> Vec<Service> {
-        if !matches!(self, Self::Member(_)) {
+        if !matches!(self, Self::Member(_) | Self::Tap(..)) {
             return Vec::new();
         }
         let service = |local: String| {
@@ -525,8 +538,8 @@ pub fn markdown() -> String {
     let mut text =
         "<!-- Written by `make docs`. -->\n\n# Permissions\n\nWhat the credentials that \
                     `tidings fleet` issues may do on the NATS server. `<CLUSTER>` is the encoded \
-                    name of a member's cluster, `<POOL>` that of a pool, and `<NAME>` that of a \
-                    worker.\n"
+                    name of a member's cluster, `<POOL>` that of a pool, `<NAME>` that of a worker or \
+                    tap, and `<FILTER>` the filter of a tap.\n"
             .to_owned();
     let member = ("member", User::Member("CLUSTER".to_owned()));
     let worker = User::PoolWorker {
@@ -541,10 +554,12 @@ pub fn markdown() -> String {
     let text = text
         .replace(".POOL.", ".<POOL>.")
         .replace(".POOL-", ".<POOL>-");
-    text.replace("_INBOX_NAME", "_INBOX_<NAME>")
+    let mut text = text.replace("_INBOX_NAME", "_INBOX_<NAME>");
+    text.push_str(&taps::permissions::section());
+    text
 }
 
-fn section(name: &str, user: &User) -> String {
+pub(super) fn section(name: &str, user: &User) -> String {
     let mut text = format!("\n## {name}\n\n| may publish to | in order to |\n|---|---|\n");
     for grant in user.publish() {
         let subjects: Vec<_> = grant

@@ -6,6 +6,7 @@ use nkeys::{KeyPair, KeyPairType};
 use tidings_core::model::access::section;
 
 use super::folder::{Description, member_credentials};
+use super::holders::Kind;
 use super::members::check_member_name;
 use super::permissions::User;
 use super::{Fleet, FleetLocation, claims, labels};
@@ -54,11 +55,8 @@ pub async fn add(arguments: &AddArguments) -> anyhow::Result<()> {
         "a fleet has at most {MOST_WORKERS} workers of pools"
     );
     let records = fleet.records(&fleet.bus().await?).await?;
-    let is_member = records.load(name).await?.0.is_some();
-    ensure!(
-        !is_member,
-        "worker {name}: this is the name of a cluster; choose another name"
-    );
+    let taken = fleet.check_not_taken(&records, Kind::Worker, name);
+    taken.await?;
     let hub = fleet.folder.key("hub", KeyPairType::Account)?;
     let user = User::PoolWorker {
         name: name.clone(),

@@ -31,15 +31,15 @@ const MOST_CHECKS: u32 = 40;
 #[derive(Args, Debug)]
 pub struct RemoveArguments {
     #[command(flatten)]
-    location: FleetLocation,
-    /// Name of the cluster
-    name: String,
+    pub(super) location: FleetLocation,
+    /// Name of the cluster or tap
+    pub(super) name: String,
     /// Store its ready and parked deliveries as dead letters, instead of delivering them
     #[arg(long)]
     discard: bool,
     /// Print what would change, and change nothing
     #[arg(long)]
-    dry_run: bool,
+    pub(super) dry_run: bool,
     /// Confirm the removal
     #[arg(long, conflicts_with = "dry_run")]
     yes: bool,

@@ -16,6 +16,7 @@ use tidings_core::wire::Cluster;
 use tidings_rules::Alert;
 
 use super::content::Content;
+use super::holders::Kind;
 use super::members::check_member_name;
 use super::remove::{Plan, print_all};
 use super::{Fleet, FleetLocation, Output};
@@ -83,6 +84,8 @@ pub async fn run(arguments: &RenameArguments) -> anyhow::Result<()> {
     let fleet = Fleet::open(&arguments.location)?;
     let bus = fleet.bus().await?;
     let records = fleet.records(&bus).await?;
+    let taken = fleet.check_not_taken(&records, Kind::Cluster, new);
+    taken.await?;
     let before = before(arguments, &records).await?;
     let alerts = alerts(arguments).await?;
     let changes = Changes::of(&bus, arguments, alerts).await?;

@@ -37,22 +37,29 @@ pub async fn run(arguments: &UpdateArguments) -> anyhow::Result<()> {
             fleet.issue_again(&account, &file, (&cluster.name, &user), at)?;
         }
     }
+    let taps = fleet.taps()?;
+    for tap in &taps {
+        let at = fleet.push_again(&tap.name).await?;
+        if tap.revoked_at.is_none() {
+            let account = fleet.folder.existing_key(&member_key(&tap.name))?;
+            let file = member_credentials(&tap.name);
+            fleet.issue_again(&account, &file, (&tap.name, &tap.user()), at)?;
+        }
+    }
     let clusters = count(clusters.len(), "cluster");
+    let taps = match taps.len() {
+        0 => String::new(),
+        number => format!(" and {}", count(number, "tap")),
+    };
     print_line(&format!(
-        "credentials of the hub and of {clusters} are up to date"
+        "credentials of the hub and of {clusters}{taps} are up to date"
     ))?;
     Ok(())
 }
 
 impl Fleet {
     pub(super) async fn update_hub(&self) -> anyhow::Result<()> {
-        let [operator, hub] = ["operator", "hub"].map(|name| self.folder.existing_key(name));
-        let (operator, hub) = (operator?, hub?);
-        let at = jiff::Timestamp::now().as_second();
-        let (account, storage) = (hub.public_key(), self.description.storage);
-        let revoked = &self.description.revoked;
-        let claim = claims::hub(&operator, &account, &exports(), storage, revoked, at)?;
-        server::push(&self.system().await?, claim).await?;
+        self.push_hub().await?;
         for (name, pool) in &self.description.workers {
             let (name, pool) = (name.clone(), pool.clone());
             let file = member_credentials(&name);

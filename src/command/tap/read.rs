@@ -3,23 +3,21 @@
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use anyhow::{Context as _, bail};
+use anyhow::bail;
 use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::DeliverPolicy;
-use async_nats::jetstream::consumer::pull::{Ordered, OrderedConfig};
-use async_nats::jetstream::stream::Stream;
 use futures::StreamExt;
 use jiff::Timestamp;
-use tidings_core::bus::{Bus, streams};
+use tidings_core::bus::Bus;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::source::Source;
 use super::span::{Span, after};
 
 /// The server sends the next stored message within this time.
 const READ_TIMEOUT: Duration = Duration::from_secs(10);
 /// A wait that never ends.
 const FAR: Duration = Duration::from_secs(30 * 365 * 24 * 3600);
-const UNREADABLE: &str = "cannot read the stream EVENTS";
 
 /// A message, and where it is.
 struct Read {
@@ -40,19 +38,26 @@ pub async fn read(
     span: &Span,
     mut handle: impl FnMut(&Message) -> anyhow::Result<ControlFlow<()>>,
 ) -> anyhow::Result<()> {
-    let found = bus.jetstream().get_stream(streams::EVENTS).await;
-    let events = found.context("stream EVENTS not found: is Tidings running?")?;
+    let source = Source::open(bus).await?;
+    let filter = source.filter(filter)?;
     let now = Timestamp::now();
-    let mut start = span.start(events.cached_info().state.last_sequence, now)?;
+    let mut start = source.start(span, now)?;
     if span.awaits_events(now) {
         let end = span.until.map_or(FAR, |until| {
             Duration::try_from(until.duration_since(now)).unwrap_or(FAR)
         });
         let end = Instant::now() + end;
-        let (_, mut messages) = messages(&events, &filter, start).await?;
+        let (_, mut messages) = source.messages(&filter, start).await?;
         while let Ok(next) = timeout_at(end, messages.next()).await {
-            let Some(message) = next else { return Ok(()) };
-            let read = Read::of(message.context(UNREADABLE)?)?;
+            let message = match next {
+                Some(Ok(message)) => message,
+                Some(Err(error)) => {
+                    messages = source.resume(&filter, start, error).await?;
+                    continue;
+                }
+                None => return Ok(()),
+            };
+            let read = Read::of(message)?;
             if span.ends_before(read.stored_at) || handle(&read.message)?.is_break() {
                 return Ok(());
             }
@@ -60,7 +65,7 @@ pub async fn read(
         }
     }
     // Events that were stored just before the end may not have arrived.
-    read_stored(&events, filter, start, |read| {
+    read_stored(&source, &filter, start, |read| {
         if span.ends_before(read.stored_at) {
             return Ok(ControlFlow::Break(()));
         }
@@ -71,47 +76,28 @@ pub async fn read(
 
 /// Calls `handle` with each message that is stored now.
 async fn read_stored(
-    events: &Stream,
-    filter: String,
+    source: &Source,
+    filter: &str,
     start: DeliverPolicy,
     mut handle: impl FnMut(&Read) -> anyhow::Result<ControlFlow<()>>,
 ) -> anyhow::Result<()> {
-    let last = events.get_info().await.context(UNREADABLE)?;
-    let last = last.state.last_sequence;
-    let (waiting, mut messages) = messages(events, &filter, start).await?;
-    if waiting == 0 {
-        return Ok(());
-    }
-    loop {
+    let last = source.last_sequence().await?;
+    let (waiting, mut messages) = source.messages(filter, start).await?;
+    // Without the last sequence, the number of messages that were stored at first is the limit.
+    for left in (0..waiting).rev() {
         // What is left may be evicted meanwhile; the consumer would then wait forever.
         let Ok(Some(message)) = timeout(READ_TIMEOUT, messages.next()).await else {
             bail!("the stream EVENTS changed while it was read; run the command again")
         };
-        let read = Read::of(message.context(UNREADABLE)?)?;
-        if read.sequence > last || handle(&read)?.is_break() {
+        let read = Read::of(message?)?;
+        if last.is_some_and(|last| read.sequence > last) || handle(&read)?.is_break() {
             return Ok(());
         }
-        if read.pending == 0 || read.sequence == last {
+        if read.pending == 0 || left == 0 || Some(read.sequence) == last {
             return Ok(());
         }
     }
-}
-
-/// The messages from `start` on, and how many of them are stored now.
-async fn messages(
-    events: &Stream,
-    filter: &str,
-    start: DeliverPolicy,
-) -> anyhow::Result<(u64, Ordered)> {
-    let config = OrderedConfig {
-        deliver_policy: start,
-        filter_subject: filter.to_owned(),
-        ..OrderedConfig::default()
-    };
-    let consumer = events.create_consumer(config).await.context(UNREADABLE)?;
-    let waiting = consumer.cached_info().num_pending;
-    let messages = consumer.messages().await.context(UNREADABLE)?;
-    Ok((waiting, messages))
+    Ok(())
 }
 
 impl Read {

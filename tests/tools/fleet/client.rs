@@ -19,11 +19,16 @@ impl Intruder {
     pub async fn connect(url: &str, file: &Path) -> Self {
         let credentials = std::fs::read_to_string(file).unwrap();
         let access = Access::of_credentials(&credentials);
+        Self::with_inbox(url, file, access.inbox_prefix().unwrap()).await
+    }
+
+    async fn with_inbox(url: &str, file: &Path, inbox: &str) -> Self {
+        let credentials = std::fs::read_to_string(file).unwrap();
         let violations = Arc::new(Mutex::new(Vec::new()));
         let collected = violations.clone();
         let client = ConnectOptions::with_credentials(&credentials)
             .unwrap()
-            .custom_inbox_prefix(access.inbox_prefix().unwrap())
+            .custom_inbox_prefix(inbox)
             .event_callback(move |event| {
                 if let Event::ServerError(error) = event {
                     collected.lock().push(error.to_string().to_lowercase());
@@ -36,6 +41,11 @@ impl Intruder {
         Self { client, violations }
     }
 
+    /// Connects with the credentials of a tap, which has no inbox of its own.
+    pub async fn of_tap(url: &str, file: &Path) -> Self {
+        Self::with_inbox(url, file, "_INBOX").await
+    }
+
     /// Asserts that the server refuses a message to a subject.
     pub async fn may_not_publish(&self, subject: &str) {
         let inbox = self.client.new_inbox();
@@ -45,6 +55,15 @@ impl Intruder {
             .publish_with_reply(subject.clone(), inbox, "{}".into());
         published.await.unwrap();
         self.is_refused("publish", &subject).await;
+    }
+
+    /// Asserts that the server refuses a message to a subject that the account maps to another.
+    pub async fn may_not_publish_mapped(&self, subject: &str, result: &str) {
+        let inbox = self.client.new_inbox();
+        let subject = subject.to_owned();
+        let published = self.client.publish_with_reply(subject, inbox, "{}".into());
+        published.await.unwrap();
+        self.is_refused("publish", result).await;
     }
 
     /// Asserts that the server refuses a subscription.

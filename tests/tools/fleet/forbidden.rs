@@ -11,7 +11,7 @@ use super::client::Intruder;
 use crate::command::{text, tidings_with};
 
 /// The number of messages in each stream, by name.
-async fn stored(hub: &jetstream::Context) -> Vec<(String, u64)> {
+pub async fn stored(hub: &jetstream::Context) -> Vec<(String, u64)> {
     let mut stored = Vec::new();
     for name in [
         "EVENTS",
