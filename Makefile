@@ -117,6 +117,7 @@ attack: nats-server ## Run all attacks, also long ones; fuzz each target for a m
 bench: nats-server ## Measure throughput, latency, memory, calls to a forge, permits
 	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server $(CARGO) bench --locked --bench throughput
 	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server $(CARGO) bench --locked --bench statuses
+	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server $(CARGO) bench --locked --bench workers
 	@$(CARGO) bench --locked --package tidings-workers --bench permits
 
 # === Check ===
