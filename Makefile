@@ -126,6 +126,7 @@ bench-fleet: nats-server ## Measure one hub with many members (BENCH_MEMBERS=10:
 bench: nats-server ## Measure throughput, latency, memory, calls to a forge, permits
 	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server $(CARGO) bench --locked --bench throughput
 	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server $(CARGO) bench --locked --bench statuses
+	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server $(CARGO) bench --locked --bench workers
 	@$(CARGO) bench --locked --package tidings-workers --bench permits
 
 # === Check ===

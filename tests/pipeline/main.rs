@@ -15,6 +15,7 @@ mod grants;
 mod hostile_rules;
 mod incidents;
 mod isolation;
+mod joining_workers;
 mod limits;
 mod memory;
 mod mentions;
