@@ -7,8 +7,8 @@ use tidings_core::model::access::section;
 
 use super::claims::{self, Seconds};
 use super::folder::{member_credentials, member_key};
-use super::permissions::{User, exports};
-use super::{Fleet, FleetLocation, server};
+use super::permissions::User;
+use super::{Fleet, FleetLocation};
 use crate::command::tool::{count, print_line};
 
 /// Arguments of `tidings fleet update`.
@@ -60,6 +60,8 @@ pub async fn run(arguments: &UpdateArguments) -> anyhow::Result<()> {
 impl Fleet {
     pub(super) async fn update_hub(&self) -> anyhow::Result<()> {
         self.push_hub().await?;
+        let hub = self.folder.existing_key("hub")?;
+        let at = jiff::Timestamp::now().as_second();
         for (name, pool) in &self.description.workers {
             let (name, pool) = (name.clone(), pool.clone());
             let file = member_credentials(&name);
