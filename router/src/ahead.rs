@@ -23,7 +23,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::backlog::{RecentEvents, RoutedAhead, filter};
 
-/// How often the second consumer is looked at.
+/// How often to check for a backlog, and the state of the second consumer.
 const EVERY: Duration = Duration::from_secs(1);
 /// The most clusters whose events are routed ahead.
 const MAX_CLUSTERS: usize = 1_000;
@@ -129,14 +129,14 @@ impl Ahead {
             return Ok(());
         }
         let Some(consumer) = self.bus.ahead().await? else {
-            *pulling = None;
+            self.end(pulling);
             return self.create().await;
         };
         let (from, until) = (consumer.begins_at(), consumer.routed_until());
         let routed = RoutedAhead::new(&consumer.filters(), from, until);
         *self.routed.write() = routed;
         if self.is_over(&consumer).await? {
-            *pulling = None;
+            self.end(pulling);
             tracing::info!(
                 code = codes::ROUTING_AHEAD_ENDED,
                 "no cluster has a backlog any more"
@@ -153,6 +153,12 @@ impl Ahead {
             pull(consumer, stop);
         }
         Ok(())
+    }
+
+    /// Stops to pull, and to skip events: a stream that is created again has the same sequences.
+    fn end(&self, pulling: &mut Option<Pulling>) {
+        *pulling = None;
+        *self.routed.write() = RoutedAhead::default();
     }
 
     /// Whether the first consumer has passed all that was routed ahead, and nothing waits behind
