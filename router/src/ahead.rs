@@ -130,7 +130,10 @@ impl Ahead {
         }
         let Some(consumer) = self.bus.ahead().await? else {
             self.end(pulling);
-            return self.create().await;
+            return match is_backlog {
+                true => self.create().await,
+                false => Ok(()),
+            };
         };
         let (from, until) = (consumer.begins_at(), consumer.routed_until());
         let routed = RoutedAhead::new(&consumer.filters(), from, until);

@@ -86,9 +86,17 @@ impl Bus {
     /// The server checks who may write a key, but not the value. So a report whose value says
     /// something else than its key is left out, and so is a router or worker of a cluster.
     ///
+    /// After a restart of the server there is no bucket, and so no report, until a router or worker
+    /// recreates it.
+    ///
     /// # Errors
-    /// The bucket does not exist, or the bus is unavailable.
+    /// The bus is unavailable.
     pub async fn heartbeats(&self) -> Result<Vec<Heartbeat>, BusError> {
+        let stream = format!("KV_{}", streams::HEARTBEATS);
+        let found = self.find_stream(&stream).await;
+        if found.map_err(BusError::Unavailable)?.is_none() {
+            return Ok(Vec::new());
+        }
         let records = Records::open(self, streams::HEARTBEATS).await?;
         let stored = records.all::<Heartbeat>(">", LARGEST).await?;
         let stored = stored

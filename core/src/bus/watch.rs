@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use async_nats::jetstream::ErrorCode;
-use async_nats::jetstream::stream::Config;
+use async_nats::jetstream::stream::{Config, StorageType};
 use jiff::Timestamp;
 use serde::Deserialize;
 use tokio_util::sync::CancellationToken;
@@ -194,6 +194,14 @@ impl Bus {
     /// # Errors
     /// The server refuses.
     pub(super) async fn recreate_stream(&self, expected: Config) -> Result<(), SetupError> {
+        if expected.storage == StorageType::Memory {
+            tracing::info!(
+                code = codes::MEMORY_STREAM_RECREATED,
+                stream = expected.name,
+                "stream in memory is gone, recreating it"
+            );
+            return self.create_stream(expected).await.map(drop);
+        }
         tracing::error!(
             code = codes::STREAM_RECREATED,
             stream = expected.name,

@@ -107,6 +107,9 @@ pub mod log {
              apply`.";
         STREAM_RECOVERED, "stream-recovered", "info",
             "A stream that was reported as invalid is valid again.";
+        MEMORY_STREAM_RECREATED, "memory-stream-recreated", "info",
+            "A bucket in memory is recreated: every restart of the NATS server empties it. The \
+             roles fill it again within seconds.";
         STREAM_RECREATED, "stream-recreated", "error",
             "A stream or bucket was deleted. It is recreated, empty; its messages are lost.";
         DELIVERIES_LOST, "deliveries-lost", "error",

@@ -30,7 +30,7 @@ async def follow(url, name, start=None):
     while True:
         try:
             messages = await events.fetch(100, timeout=5)
-        except nats.errors.TimeoutError:  # no new event within 5 s
+        except asyncio.TimeoutError:  # no new event within 5 s
             continue
         for message in messages:
             try:

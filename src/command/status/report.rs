@@ -174,7 +174,7 @@ impl Process {
 
     /// Whether it does the work of a role.
     pub fn has_role(&self, role: &str) -> bool {
-        self.role == role || self.role == "up"
+        self.role == role || (self.role == "up" && role != "bridge")
     }
 }
 
