@@ -1,4 +1,5 @@
-// kube-controller-manager as its project makes it, built from the Go module that it is published as.
+// kube-controller-manager as its project makes it, built from the Go module that it is published
+// as.
 package main
 
 import (
