@@ -119,8 +119,10 @@ impl Release {
         receiver
     }
 
-    /// Uninstalls the release, and waits until its pods have ended.
+    /// Deletes the rules, uninstalls the release, and waits until its pods have ended.
     pub async fn uninstall(self) {
+        let rules = format!("--namespace={}", tidings_rig::NAMESPACE);
+        kubectl(&["delete", "alerts,providers", "--all", &rules]).await;
         self.helm("uninstall", &[]).await;
         kubectl(&["delete", "pvc", "--all", "--wait=false", &self.namespace()]).await;
         eventually_within(CHANGE, "all pods have ended", async || {

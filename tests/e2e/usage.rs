@@ -13,9 +13,11 @@ const INTERVAL: Duration = Duration::from_secs(5);
 
 /// A number that `make e2e` can set.
 fn setting(name: &str, default: u32) -> u32 {
-    let value = std::env::var(name).ok();
-    let number = value.map(|value| value.parse().unwrap_or_else(|_| panic!("{name}: a number")));
-    number.unwrap_or(default)
+    let Some(value) = std::env::var_os(name) else {
+        return default;
+    };
+    let number = value.to_str().and_then(|value| value.parse().ok());
+    number.unwrap_or_else(|| panic!("{name}={value:?}: must be a whole number"))
 }
 
 /// Sends events while the pods of a namespace are measured, and prints a table. Returns the events.

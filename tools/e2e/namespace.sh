@@ -36,4 +36,11 @@ done
 
 "$here/boot.sh"
 export KUBECONFIG=$FOLDER/admin.kubeconfig
-"$@"
+"$@" || {
+    status=$?
+    {
+        "$BIN/kubectl" get pods --all-namespaces --output wide
+        "$BIN/kubectl" get events --all-namespaces --field-selector type=Warning | tail -n 30
+    } >&2 || true
+    exit "$status"
+}
