@@ -98,6 +98,13 @@ test-kube: nats-server ## Test on a real kube-apiserver: CRDs, rules, Events, st
 		echo "skipped: the tests with a Kubernetes API; see above"; \
 	else exit 1; fi
 
+# Not in CI: it needs root, and builds the parts of a node once.
+.PHONY: e2e
+e2e: ## Test the chart on a real node with its own kubelet (E2E_RATE=50 events/s, E2E_SECONDS=120)
+	@$(TEST) --test e2e --no-run
+	@CARGO="$(CARGO)" tools/e2e.sh $(TEST) --offline --test e2e -- --ignored --nocapture \
+		--test-threads=1
+
 SOAK_MINUTES ?= 30
 
 .PHONY: soak

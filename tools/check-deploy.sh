@@ -41,6 +41,9 @@ done
 echo "README of the chart"
 "$python" tools/deploy/chart_readme.py --check
 
+echo "sizes"
+"$python" tools/deploy/check_sizes.py
+
 echo "edge values"
 for values in "$chart"/values.yaml "$chart"/ci/*.yaml; do
     run_helm lint --quiet --strict --values "$values" "$chart"

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Print the folder of kube-apiserver, kubectl and etcd: KUBERNETES_BIN, else .tools/bin. Missing
-# tools, and tools whose version differs from tools/kubernetes/go.mod and tools/etcd/go.mod, are
+# tools, and tools whose version differs from the go.mod in tools/{kubernetes,etcd,coredns}, are
 # built first (once, about six minutes).
+#
+# With arguments: of these tools instead, such as `tools/kubernetes.sh kubelet coredns`.
 #
 # Exit status 3: they must be built, and this machine has no Go.
 set -euo pipefail
@@ -17,15 +19,24 @@ required() { grep -Eom1 "$2 v[0-9.]+" "$project/tools/$1/go.mod" | grep -Eo '[0-
 # Print the version of an executable, or nothing if it cannot run.
 version_of() {
     case $1 in
-    kube-apiserver) "$2/$1" --version ;;
     kubectl) "$2/$1" version --client ;;
-    etcd) "$2/$1" --version ;;
+    coredns) "$2/$1" -version ;;
+    *) "$2/$1" --version ;;
     esac 2>/dev/null | grep -Eom1 '[0-9]+\.[0-9]+\.[0-9]+' || true
 }
 
 kubernetes=$(required kubernetes k8s.io/kubernetes)
 etcd=$(required etcd go.etcd.io/etcd/server/v3)
-declare -A wanted=([kube-apiserver]=$kubernetes [kubectl]=$kubernetes [etcd]=$etcd)
+coredns=$(required coredns github.com/coredns/coredns)
+[ $# -gt 0 ] || set -- kube-apiserver kubectl etcd
+declare -A wanted=()
+for tool in "$@"; do
+    case $tool in
+    etcd) wanted[$tool]=$etcd ;;
+    coredns) wanted[$tool]=$coredns ;;
+    *) wanted[$tool]=$kubernetes ;;
+    esac
+done
 
 # Print the tools that are missing in a folder or have another version.
 missing_in() {
@@ -38,7 +49,7 @@ missing_in() {
 build() {
     local tool=$1 module=kubernetes package=./$1 flags="-s -w"
     case $tool in
-    etcd) module=etcd package=. ;;
+    etcd | coredns) module=$tool package=. ;;
     *)
         # As in the release build; without it both report v0.0.0.
         local number
@@ -58,8 +69,8 @@ build() {
 if [ -n "${KUBERNETES_BIN:-}" ]; then
     missing=$(missing_in "$KUBERNETES_BIN")
     if [ -n "$missing" ]; then
-        say "KUBERNETES_BIN=$KUBERNETES_BIN lacks Kubernetes $kubernetes and etcd $etcd:"
-        say "missing or another version: ${missing//$'\n'/ }"
+        say "KUBERNETES_BIN=$KUBERNETES_BIN lacks tools of Kubernetes $kubernetes, etcd $etcd,"
+        say "CoreDNS $coredns: missing or another version: ${missing//$'\n'/ }"
         exit 1
     fi
     echo "$KUBERNETES_BIN"
@@ -69,7 +80,7 @@ mkdir -p "$bin"
 for tool in $(missing_in "$bin"); do
     if ! command -v go >/dev/null; then
         say "Go is needed to build $tool ${wanted[$tool]}: install Go 1.24 or later,"
-        say "or set KUBERNETES_BIN to a folder with kube-apiserver, kubectl and etcd"
+        say "or set KUBERNETES_BIN to a folder with $*"
         exit 3
     fi
     build "$tool"

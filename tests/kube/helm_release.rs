@@ -12,11 +12,15 @@ use crate::object::GROUP;
 
 const NAMESPACE: &str = "tidings";
 
-/// Runs helm with the release `tidings`, as a cluster administrator.
+/// Runs helm with the release `tidings` of [`NAMESPACE`], as a cluster administrator.
 async fn helm(server: &KubeApiServer, arguments: &[&str]) {
+    helm_in(server, NAMESPACE, arguments).await;
+}
+
+async fn helm_in(server: &KubeApiServer, namespace: &str, arguments: &[&str]) {
     let helm = output_of(&project("tools/deploy-tool.sh"), &["helm"]).await;
     let kubeconfig = server.kubeconfig().display().to_string();
-    let access = ["--kubeconfig", &kubeconfig, "--namespace", NAMESPACE];
+    let access = ["--kubeconfig", &kubeconfig, "--namespace", namespace];
     output_of(Path::new(helm.trim()), &[arguments, &access].concat()).await;
 }
 
@@ -101,7 +105,10 @@ async fn a_release_keeps_its_password_and_the_crds_of_flux() {
                 .await
                 .is_null()
         );
-        // Alerts and Providers are still there.
-        owner_of_alerts(&server).await;
+        // Alerts and Providers are still there, and another release leaves them alone.
+        let elsewhere = "tidings-elsewhere";
+        restricted_namespace(&server, elsewhere).await;
+        helm_in(&server, elsewhere, &["install", "tidings", &chart]).await;
+        assert_eq!(owner_of_alerts(&server).await, owner);
     }
 }

@@ -11,6 +11,9 @@ use crate::process::client;
 /// The pause between two posts of the same event.
 const RETRY_AFTER: Duration = Duration::from_millis(250);
 
+/// How long an answer may take. A pod that is gone may not even close its connections.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
 /// An accepted event.
 #[derive(Clone, Debug)]
 pub struct Posted {
@@ -50,6 +53,7 @@ async fn post_until_accepted(address: String, event: Value) -> Posted {
             .post(&address)
             .header("content-type", "application/json")
             .body(body)
+            .timeout(TIMEOUT)
             .send()
             .await;
         match answer.map(|answer| answer.status().as_u16()) {

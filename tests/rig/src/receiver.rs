@@ -109,19 +109,25 @@ impl Receiver {
 
     /// Follows a script, request by request, and then responds with 200.
     pub async fn script<const N: usize>(replies: [Reply; N]) -> Self {
-        Self::listen(replies.into(), None).await
+        Self::listen("127.0.0.1", replies.into(), None).await
+    }
+
+    /// Responds to every request with 200, at this address of the machine.
+    pub async fn start_at(host: &str) -> Self {
+        Self::listen(host, VecDeque::new(), None).await
     }
 
     /// Responds to every request with 200, over TLS with this certificate for `localhost` and its
     /// key, as PEM.
     pub async fn with_certificate(certificate: &str, key: &str) -> Self {
-        Self::listen(VecDeque::new(), Some(acceptor(certificate, key))).await
+        let tls = Some(acceptor(certificate, key));
+        Self::listen("127.0.0.1", VecDeque::new(), tls).await
     }
 
-    async fn listen(script: VecDeque<Reply>, tls: Option<TlsAcceptor>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0")
+    async fn listen(host: &str, script: VecDeque<Reply>, tls: Option<TlsAcceptor>) -> Self {
+        let listener = TcpListener::bind((host, 0))
             .await
-            .expect("the loopback interface has free ports");
+            .expect("the machine has this address, with free ports");
         let address = listener.local_addr().expect("a listener has an address");
         let url = match tls {
             Some(_) => format!("https://localhost:{}/hook", address.port()),
