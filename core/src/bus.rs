@@ -87,6 +87,7 @@ pub mod setup;
 pub mod shadow;
 pub mod storage;
 pub mod stored_deliveries;
+pub mod stream_history;
 pub mod streams;
 mod taps;
 mod unsent;

@@ -1,24 +1,25 @@
 //! Matches events again that were routed without the rules of their member, once these are read.
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures::FutureExt;
 use tidings_core::bus::BusError;
-use tidings_core::bus::postponed::PostponedEvents;
+use tidings_core::bus::postponed::{PostponedEvents, WaitingEvent};
 use tidings_core::model::origin;
-use tidings_core::model::time::to_proto;
 use tidings_core::runtime::codes::log as codes;
-use tidings_core::wire::PostponedEvent;
 use tidings_core::{Delivery, Event};
 use tidings_rules::Rules;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::plan::{PlanContext, plan};
 use crate::route::Router;
 
 /// How often it is looked for events that another router postponed.
 const INTERVAL: Duration = Duration::from_secs(60);
+/// How often it is looked for events of clusters that are no source of rules any more.
+const FORMER_INTERVAL: Duration = Duration::from_secs(3600);
 /// The pause after a failure.
 const PAUSE: Duration = Duration::from_secs(5);
 
@@ -32,27 +33,41 @@ pub struct CatchUp {
     pub members: Vec<Arc<str>>,
 }
 
+/// What became of an event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Handled {
+    /// Its deliveries are stored.
+    Matched,
+    /// It is not stored any more.
+    Gone,
+    /// Another router was faster.
+    ByAnother,
+    /// It waits on.
+    Left,
+}
+
 impl CatchUp {
     /// Catches up until `stop`: when the rules of a member are read, and every minute.
     ///
     /// # Guarantees
     /// At least once: an event is forgotten after its deliveries are stored. Their ids are those
-    /// that the event would have had at first, so that routers may do the same work.
+    /// that the event would have had at first, so that routers may do the same work at a time. An
+    /// event that fails waits on, and delays no others. One that is gone is counted.
     pub async fn run(self, stop: CancellationToken) {
+        stop.run_until_cancelled(self.run_forever()).await;
+    }
+
+    async fn run_forever(self) {
         let mut changes = self.router.rules().changes();
         let mut unread = self.members.len();
+        let mut former_at = Instant::now();
         loop {
-            let pause = match self.catch_up().await {
-                Ok(()) => INTERVAL,
-                Err(error) => {
-                    tracing::warn!(
-                        code = codes::CATCH_UP_FAILED,
-                        %error,
-                        "cannot catch up with events of members, retrying"
-                    );
-                    PAUSE
-                }
-            };
+            let mut is_failed = self.catch_up().await;
+            if former_at <= Instant::now() {
+                let former = self.forget_former().await;
+                is_failed |= former.inspect_err(|error| log_failure("", error)).is_err();
+                former_at = Instant::now() + FORMER_INTERVAL;
+            }
             let is_read = async {
                 loop {
                     if changes.changed().await.is_err() {
@@ -65,8 +80,7 @@ impl CatchUp {
                 }
             };
             tokio::select! {
-                () = stop.cancelled() => return,
-                () = sleep(pause) => {}
+                () = sleep(if is_failed { PAUSE } else { INTERVAL }) => {}
                 () = is_read => {}
             }
         }
@@ -79,56 +93,120 @@ impl CatchUp {
         members.filter(|member| rules.is_unread(member)).count()
     }
 
-    async fn catch_up(&self) -> Result<(), BusError> {
+    /// Catches up with each member whose rules are read. Returns whether the bus failed.
+    async fn catch_up(&self) -> bool {
+        let mut is_failed = false;
         for member in &self.members {
             if !self.router.is_loaded() || self.router.rules().current().is_unread(member) {
                 continue;
             }
-            let waiting = self.postponed.of(member).await?;
-            for postponed in &waiting {
-                self.route(postponed).await?;
-                self.postponed.remove(postponed).await?;
+            if let Err(error) = self.catch_up_with(member).await {
+                log_failure(member, &error);
+                is_failed = true;
             }
-            if !waiting.is_empty() {
-                tracing::info!(
-                    code = codes::CAUGHT_UP,
-                    source = %member,
-                    events = waiting.len(),
-                    "events of a member matched with its rules"
-                );
-            }
+        }
+        is_failed
+    }
+
+    async fn catch_up_with(&self, member: &str) -> Result<(), BusError> {
+        let mut matched = 0_usize;
+        for waiting in self.postponed.of(member).await? {
+            let handled = self.handle(&waiting).await?;
+            matched += usize::from(handled == Handled::Matched);
+        }
+        if matched > 0 {
+            tracing::info!(
+                code = codes::CAUGHT_UP,
+                source = member,
+                events = matched,
+                "events of a member matched with its rules"
+            );
         }
         Ok(())
     }
 
-    async fn route(&self, postponed: &PostponedEvent) -> Result<(), BusError> {
-        let Some(event) = self.postponed.event(postponed).await? else {
-            tracing::error!(
-                code = codes::POSTPONED_EVENT_GONE,
-                event.id = postponed.event_id,
-                source = postponed.cluster,
-                sequence = postponed.sequence,
-                "event gone before the rules of its member were read"
-            );
-            return Ok(());
+    async fn handle(&self, waiting: &WaitingEvent) -> Result<Handled, BusError> {
+        // The list may be old. The server recognizes equal deliveries for two minutes only.
+        if !self.postponed.is_waiting(waiting).await? {
+            return Ok(Handled::ByAnother);
+        }
+        let Some(event) = self.postponed.event(waiting).await? else {
+            self.forget(waiting).await?;
+            return Ok(Handled::Gone);
         };
-        let (rules, clusters) = self.router.known();
-        let context = PlanContext {
-            event_sequence: postponed.sequence,
-            planned_at: to_proto(jiff::Timestamp::now()),
-            generation: 0,
+        if !self.route(waiting, Arc::new(event)).await {
+            return Ok(Handled::Left);
+        }
+        self.postponed.remove(waiting).await?;
+        Ok(Handled::Matched)
+    }
+
+    /// Stores the deliveries of an event. Returns whether they are stored.
+    async fn route(&self, waiting: &WaitingEvent, event: Arc<Event>) -> bool {
+        let rules = self.router.rules().current();
+        let sequence = waiting.postponed.sequence;
+        let plan = self.router.plan_postponed(&event, sequence, &rules);
+        let error = match AssertUnwindSafe(plan).catch_unwind().await {
+            Ok(Some(plan)) => {
+                let deliveries = of_member(&rules, &event, plan.deliveries);
+                self.router.store(&deliveries, &event, &rules).await;
+                return true;
+            }
+            Ok(None) => "too many costly events of its namespace wait",
+            Err(_) => "the plan failed, which is a defect of Tidings",
         };
-        let event = Arc::new(event);
-        let (planned_rules, planned_event) = (rules.clone(), event.clone());
-        let planned = tokio::task::spawn_blocking(move || {
-            let plan = plan(&planned_rules, &planned_event, &clusters, context);
-            of_member(&planned_rules, &planned_event, plan.deliveries)
-        });
-        let deliveries = planned.await;
-        let deliveries = deliveries.map_err(|error| BusError::Unavailable(error.to_string()))?;
-        self.router.store(&deliveries, &event, &rules).await;
+        self.router.metrics().router_postponed_failures_total.inc();
+        tracing::error!(
+            code = codes::POSTPONED_EVENT_FAILED,
+            event.id,
+            source = event.cluster,
+            sequence,
+            error,
+            "event not matched with the rules of its member"
+        );
+        false
+    }
+
+    /// Forgets the events of clusters that are no source any more, once the events are gone. Until
+    /// then another router may read the rules, such as during an update.
+    async fn forget_former(&self) -> Result<(), BusError> {
+        for waiting in self.postponed.all().await? {
+            let cluster = waiting.postponed.cluster.as_str();
+            if self.members.iter().any(|member| **member == *cluster) {
+                continue;
+            }
+            // Later events are still stored too.
+            if self.postponed.event(&waiting).await?.is_some() {
+                break;
+            }
+            self.forget(&waiting).await?;
+        }
         Ok(())
     }
+
+    /// Counts an event that is gone, and removes its record.
+    async fn forget(&self, waiting: &WaitingEvent) -> Result<(), BusError> {
+        self.postponed.remove(waiting).await?;
+        self.router.metrics().router_postponed_gone_total.inc();
+        let postponed = &waiting.postponed;
+        tracing::error!(
+            code = codes::POSTPONED_EVENT_GONE,
+            event.id = postponed.event_id,
+            source = postponed.cluster,
+            sequence = postponed.sequence,
+            "event gone before the rules of its member were read"
+        );
+        Ok(())
+    }
+}
+
+fn log_failure(member: &str, error: &BusError) {
+    tracing::warn!(
+        code = codes::CATCH_UP_FAILED,
+        source = member,
+        %error,
+        "cannot catch up with events of members, retrying"
+    );
 }
 
 /// The deliveries because of Alerts that live in the event's cluster. The others are planned.

@@ -8,7 +8,6 @@ use async_nats::jetstream::consumer::pull;
 use parking_lot::Mutex;
 use tidings_core::bus::Bus;
 use tidings_core::bus::ahead::AheadConsumer;
-use tidings_core::bus::clusters::Clusters;
 use tidings_core::bus::live_clusters::LiveClusters;
 use tidings_core::bus::postponed::PostponedEvents;
 use tidings_core::bus::publish::until_stored;
@@ -29,7 +28,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::ahead::Ahead;
 use crate::costly_patterns::CostlyPatterns;
-use crate::plan::PlanContext;
+use crate::plan::{DeliveryPlan, PlanContext};
 use crate::planner::Planner;
 use crate::shadow::Foresee;
 
@@ -210,11 +209,6 @@ impl Router {
         &self.rules
     }
 
-    /// The current rules, and what the hub knows of clusters.
-    pub(crate) fn known(&self) -> (Arc<Rules>, Arc<Clusters>) {
-        (self.rules.current(), self.clusters.current())
-    }
-
     /// Routes an event of the first consumer, unless it was routed ahead of others.
     async fn handle_in_order(&self, pulled: Pulled) {
         self.detect_eviction(&pulled);
@@ -244,9 +238,7 @@ impl Router {
         let Some(plan) = plan.await else {
             return self.return_later(&pulled).await;
         };
-        for left_out in &plan.left_out {
-            self.costly.record(&rules, left_out, event.message.len());
-        }
+        self.note_left_out(&plan, &event, &rules);
         for verdict in &plan.verdicts {
             self.metrics
                 .router_verdicts_total
@@ -273,6 +265,31 @@ impl Router {
         )
         .await;
         failpoint::reach("router:acknowledged");
+    }
+
+    /// Plans an event that was postponed, in turn with other events. `None` if too many wait.
+    pub(crate) async fn plan_postponed(
+        &self,
+        event: &Arc<Event>,
+        sequence: u64,
+        rules: &Arc<Rules>,
+    ) -> Option<DeliveryPlan> {
+        let context = PlanContext {
+            event_sequence: sequence,
+            planned_at: to_proto(jiff::Timestamp::now()),
+            generation: 0,
+        };
+        let (planner, clusters) = (&self.planner, self.clusters.current());
+        let plan = planner.plan(rules.clone(), event, &clusters, context, 1);
+        let plan = plan.await?;
+        self.note_left_out(&plan, event, rules);
+        Some(plan)
+    }
+
+    fn note_left_out(&self, plan: &DeliveryPlan, event: &Event, rules: &Rules) {
+        for left_out in &plan.left_out {
+            self.costly.record(rules, left_out, event.message.len());
+        }
     }
 
     /// Stores deliveries for workers, or only records them in shadow mode.

@@ -23,6 +23,7 @@ mod json_schema;
 mod metrics;
 mod nats_authentication;
 mod pod;
+mod postponed;
 mod python;
 mod readiness;
 mod replay;

@@ -44,7 +44,8 @@ async fn computed_by_keda(monitoring: &str, consumer: &str) -> Option<u64> {
     Some(consumer["num_pending"].as_u64()? + consumer["num_ack_pending"].as_u64()?)
 }
 
-async fn bus(rig: &Rig) -> Bus {
+/// Connects to the bus as a role does.
+pub(crate) async fn bus(rig: &Rig) -> Bus {
     let url = Flag {
         name: "--nats".to_owned(),
         key: "nats.url".to_owned(),

@@ -12,12 +12,13 @@ use std::time::Duration;
 use tidings_core::bus::process_leases::{HeldLease, ProcessLeases};
 use tidings_core::bus::records::Records;
 use tidings_core::bus::restored::has_delivery;
+use tidings_core::bus::stream_history::LiveHistory;
 use tidings_core::bus::streams;
 use tidings_core::bus::{Bus, BusError};
 use tidings_core::model::id;
 use tidings_core::runtime::failpoint::reach;
 use tidings_core::runtime::metrics::labels::NotAttempted;
-use tidings_core::wire::{Desired, Record, RestoredBackup};
+use tidings_core::wire::{Desired, Record};
 use tidings_core::{Delivery, Failure, Reason};
 
 use crate::attempt::{AttemptResult, ParkRequest, Prepared, Refusal};
@@ -40,8 +41,8 @@ pub struct NewestWins {
     bus: Bus,
     records: Records,
     leases: Arc<ProcessLeases>,
-    /// What was restored from a backup before this process started.
-    restored: RestoredBackup,
+    /// What was restored from a backup, also while this process runs.
+    history: Arc<LiveHistory>,
 }
 
 /// How the write of a state ended.
@@ -67,7 +68,7 @@ impl NewestWins {
             bus: bus.clone(),
             records: Records::open(bus, streams::LATEST).await?,
             leases: leases.clone(),
-            restored: bus.restored_backup().await?,
+            history: Arc::new(LiveHistory::open(bus).await?),
         })
     }
 
@@ -87,7 +88,8 @@ impl NewestWins {
         prepared: &Prepared,
         caller: &mut Caller<'_>,
     ) -> StateWrite {
-        if has_delivery(&self.restored, delivery, message.event) {
+        let history = self.history.current().await;
+        if has_delivery(&history.restored, delivery, message.event) {
             return StateWrite {
                 result: AttemptResult::failed(outdated()),
                 other_cluster: None,
@@ -95,7 +97,7 @@ impl NewestWins {
         }
         let name = record_key(&wanted.key);
         let mine = Desired {
-            order: Some(order(message.event, delivery.event_sequence)),
+            order: Some(order(message.event, delivery.event_sequence, &history)),
             state: wanted.state,
             delivery_id: delivery.id.clone(),
             planned_at: delivery.planned_at,
@@ -181,7 +183,8 @@ impl NewestWins {
             }
         }
         // The service may have another state since the backup was taken.
-        if revision.is_some_and(|revision| revision <= self.restored.states) {
+        let states = self.history.current().await.restored.states;
+        if revision.is_some_and(|revision| revision <= states) {
             record = record.map(unconfirmed);
         }
         Ok(ActionResult::Loaded(record.map(Box::new), revision))

@@ -3,6 +3,7 @@
 
 use crate::bus::records::Records;
 use crate::bus::{Bus, BusError, streams};
+use crate::model::id;
 use crate::model::token::Token;
 use crate::wire::{Event, PostponedEvent};
 
@@ -16,6 +17,15 @@ const LARGEST: usize = 4 << 10;
 pub struct PostponedEvents {
     bus: Bus,
     records: Records,
+}
+
+/// An event that waits, as it is noted.
+#[derive(Clone, Debug)]
+pub struct WaitingEvent {
+    /// The key of its record.
+    key: String,
+    /// What is noted.
+    pub postponed: PostponedEvent,
 }
 
 impl PostponedEvents {
@@ -35,41 +45,90 @@ impl PostponedEvents {
     /// # Errors
     /// The event might not be noted.
     pub async fn add(&self, postponed: &PostponedEvent) -> Result<(), BusError> {
+        // An existing key is a record of the same event, because its id is in the key.
         let key = key(postponed);
         self.records.store(&key, postponed, None).await.map(drop)
     }
 
-    /// All postponed events of a cluster, oldest first.
+    /// Postponed events of a cluster, oldest first: at most 50,000.
     ///
     /// # Errors
     /// The bus is unavailable.
-    pub async fn of(&self, cluster: &str) -> Result<Vec<PostponedEvent>, BusError> {
-        let keys = format!("{PREFIX}.{}.*", Token::new(cluster));
-        let stored = self.records.all::<PostponedEvent>(&keys, LARGEST).await?;
-        let mut all: Vec<_> = stored.into_iter().map(|record| record.value).collect();
-        all.sort_unstable_by_key(|postponed| postponed.sequence);
+    pub async fn of(&self, cluster: &str) -> Result<Vec<WaitingEvent>, BusError> {
+        self.fitting(&format!("{PREFIX}.{}.>", Token::new(cluster)))
+            .await
+    }
+
+    /// Postponed events of all clusters, oldest first: at most 50,000.
+    ///
+    /// # Errors
+    /// The bus is unavailable.
+    pub async fn all(&self) -> Result<Vec<WaitingEvent>, BusError> {
+        self.fitting(&format!("{PREFIX}.>")).await
+    }
+
+    async fn fitting(&self, keys: &str) -> Result<Vec<WaitingEvent>, BusError> {
+        let stored = self.records.all(keys, LARGEST).await?;
+        let waiting = stored.into_iter().map(|record| WaitingEvent {
+            key: record.key,
+            postponed: record.value,
+        });
+        let mut all: Vec<_> = waiting.collect();
+        all.sort_unstable_by_key(|waiting| waiting.postponed.sequence);
         Ok(all)
+    }
+
+    /// Whether the event still waits: no router has stored its deliveries and removed it.
+    ///
+    /// # Errors
+    /// The bus is unavailable.
+    pub async fn is_waiting(&self, waiting: &WaitingEvent) -> Result<bool, BusError> {
+        let (record, _) = self.records.load::<PostponedEvent>(&waiting.key).await?;
+        Ok(record.is_some())
     }
 
     /// The event itself; `None` if it is not stored any more.
     ///
     /// # Errors
     /// The bus is unavailable.
-    pub async fn event(&self, postponed: &PostponedEvent) -> Result<Option<Event>, BusError> {
+    pub async fn event(&self, waiting: &WaitingEvent) -> Result<Option<Event>, BusError> {
+        let postponed = &waiting.postponed;
         let (sequence, id) = (postponed.sequence, &postponed.event_id);
         self.bus.event_at(sequence, id).await
     }
 
-    /// Removes an event whose deliveries are stored.
+    /// Removes an event whose deliveries are stored, or that is gone. Leaves no marker: each key is
+    /// used once, so the bucket would grow without an end.
     ///
     /// # Errors
     /// The event may still be noted.
-    pub async fn remove(&self, postponed: &PostponedEvent) -> Result<(), BusError> {
-        self.records.remove(&key(postponed)).await
+    pub async fn remove(&self, waiting: &WaitingEvent) -> Result<(), BusError> {
+        self.records.erase(&waiting.key).await
     }
 }
 
+/// The sequence alone is not unique: a recreated stream begins with 1 again.
 fn key(postponed: &PostponedEvent) -> String {
     let cluster = Token::new(&postponed.cluster);
-    format!("{PREFIX}.{cluster}.{}", postponed.sequence)
+    let event = id::digest(&[&postponed.event_id]);
+    format!("{PREFIX}.{cluster}.{}.{event}", postponed.sequence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_events_with_the_same_sequence_have_different_keys() {
+        let of = |event_id: &str| {
+            key(&PostponedEvent {
+                cluster: "prod.eu".into(),
+                sequence: 7,
+                event_id: event_id.into(),
+            })
+        };
+        assert_ne!(of("a"), of("b"));
+        assert_eq!(of("a"), of("a"));
+        assert!(of("a").starts_with("postponed.prod=2Eeu.7."), "{}", of("a"));
+    }
 }

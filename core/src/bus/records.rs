@@ -182,13 +182,16 @@ impl Records {
         largest: usize,
     ) -> Result<Vec<StoredRecord<T>>, BusError> {
         let mut found = HashMap::new();
-        let see = |key, record| {
-            // A record that changes meanwhile comes twice.
-            found.insert(key, record);
+        // A record that changes meanwhile comes twice. Deleted keys take no room.
+        let see = |key: String, record: Option<StoredRecord<T>>| {
+            match record {
+                Some(record) => found.insert(key, record),
+                None => found.remove(&key),
+            };
             found.len() < MOST_RECORDS
         };
         self.each(keys, largest, see).await?;
-        Ok(found.into_values().flatten().collect())
+        Ok(found.into_values().collect())
     }
 
     /// Calls `see` with the key and the record of all keys that fit a filter, until it returns
@@ -259,6 +262,17 @@ impl Records {
     /// The record may still be there.
     pub async fn remove(&self, key: &str) -> Result<(), BusError> {
         self.bucket.purge(key).await.map_err(unavailable)
+    }
+
+    /// Deletes the record of a key and leaves nothing behind, unlike [`Records::remove`], which
+    /// leaves a marker. For keys that are used once; who watches the bucket does not see it.
+    ///
+    /// # Errors
+    /// The record may still be there.
+    pub(super) async fn erase(&self, key: &str) -> Result<(), BusError> {
+        let subject = format!("{}{key}", self.bucket.prefix);
+        let purged = self.bucket.stream.purge().filter(subject).await;
+        purged.map(drop).map_err(unavailable)
     }
 
     /// Lists the keys that have a record.

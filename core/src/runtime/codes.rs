@@ -194,9 +194,13 @@ pub mod log {
         CAUGHT_UP, "caught-up", "info",
             "The rules of the member `source` are read, and this number of `events` that were \
              routed without them is matched.";
+        POSTPONED_EVENT_FAILED, "postponed-event-failed", "error",
+            "An event that was routed without the rules of its member cannot be matched with them, \
+             see `error`. It is tried again within a minute; others are not delayed.";
         POSTPONED_EVENT_GONE, "postponed-event-gone", "error",
             "An event is not stored any more, and the rules of its member `source` were not read \
-             until then. The Alerts of this member never saw it.";
+             until then, or it is no longer a source of rules. The Alerts of this member never saw \
+             it.";
         EVENT_RETURNED, "event-returned", "debug",
             "Too many events of the namespace wait for costly patterns. The event is returned to \
              the server and delivered again soon.";

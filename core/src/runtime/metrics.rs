@@ -157,6 +157,12 @@ metrics! {
     router_events_postponed_total: Counter = Counter::default(),
         "Events of a member that were routed without its rules, because these were not read yet. \
          They are matched with them later.";
+    router_postponed_gone_total: Counter = Counter::default(),
+        "Postponed events that the stream EVENTS dropped before the rules of their member were \
+         read. Above 0: the Alerts of this member never saw them.";
+    router_postponed_failures_total: Counter = Counter::default(),
+        "Failed attempts to match a postponed event with the rules of its member. The event is \
+         tried again within a minute.";
     router_lost_to_retention_total: Counter = Counter::default(),
         "Events that the stream EVENTS evicted before a router read them. Above 0: events are \
          lost.";

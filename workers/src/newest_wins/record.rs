@@ -15,6 +15,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tidings_core::Event;
+use tidings_core::bus::stream_history::StreamHistory;
 use tidings_core::model::time::{after, between, from_proto, proto_ms, to_proto};
 use tidings_core::model::{object_state, process_lease};
 use tidings_core::wire::{Desired, Holder, Order, Record};
@@ -46,17 +47,15 @@ pub struct WriteLease {
     pub write: Duration,
 }
 
-/// Events that were received further apart are ordered by receipt, and not by sequence. Longer than
-/// ingest may need to store an event, and than clocks differ.
-const RECEIVED_APART_MS: u64 = 10_000;
-
 /// The order of an event's state: the sender's clock, bounded by the time of receipt; then the
-/// sequence in the stream.
-pub fn order(event: &Event, sequence: u64) -> Order {
+/// epoch of the stream; then the sequence in the stream.
+pub fn order(event: &Event, sequence: u64, history: &StreamHistory) -> Order {
+    let received_ms = proto_ms(event.received_at);
     Order {
         time_ms: object_state::time_ms(event),
         sequence,
-        received_ms: proto_ms(event.received_at),
+        received_ms,
+        epoch_ms: history.epoch_ms(received_ms),
     }
 }
 
@@ -185,18 +184,11 @@ fn time_left(record: &Record, now: Timestamp) -> Duration {
 }
 
 /// Orders two states. The sequences of a stream that was restored from a backup, or recreated,
-/// begin again. A receipt much later then shows which is newer.
+/// begin again, so the epoch comes first. A total order: the newest of three states must not depend
+/// on which of them a worker sees first.
 fn compare(left: &Desired, right: &Desired) -> Ordering {
-    let (Some(left), Some(right)) = (left.order, right.order) else {
-        return left.order.is_some().cmp(&right.order.is_some());
-    };
-    let (before, after) = (left.received_ms, right.received_ms);
-    let is_known = before > 0 && after > 0;
-    let by_receipt = is_known && before.abs_diff(after) > RECEIVED_APART_MS;
-    left.time_ms.cmp(&right.time_ms).then(match by_receipt {
-        true => before.cmp(&after),
-        false => left.sequence.cmp(&right.sequence),
-    })
+    let place = |order: Order| (order.time_ms, order.epoch_ms, order.sequence);
+    left.order.map(place).cmp(&right.order.map(place))
 }
 
 #[cfg(test)]
@@ -208,7 +200,7 @@ mod tests {
             order: Some(Order {
                 time_ms,
                 sequence: 1,
-                received_ms: 0,
+                ..Order::default()
             }),
             state: state.into(),
             ..Desired::default()
@@ -381,11 +373,12 @@ mod tests {
             (None, 1_000_000),
         ] {
             assert_eq!(
-                order(&event(happened), 7),
+                order(&event(happened), 7, &StreamHistory::default()),
                 Order {
                     time_ms,
                     sequence: 7,
-                    received_ms: 1_000_000
+                    received_ms: 1_000_000,
+                    epoch_ms: 0,
                 }
             );
         }
@@ -393,28 +386,57 @@ mod tests {
 
     #[test]
     fn a_restored_stream_does_not_make_a_new_state_an_old_one() {
-        let order = |time_ms, sequence, received_ms| Desired {
-            order: Some(Order {
-                time_ms,
-                sequence,
-                received_ms,
-            }),
-            ..Desired::default()
-        };
+        let order = |time_ms, epoch_ms, sequence| placed(time_ms, epoch_ms, sequence, 0);
         for (left, right, expected) in [
             // The time of the event comes first.
-            (order(1, 9, 99_000), order(2, 1, 1_000), Ordering::Less),
-            (order(1, 1, 1_000), order(1, 2, 1_000), Ordering::Less),
-            // Replicas of ingest store events in another order than they received them.
-            (order(1, 1, 9_000), order(1, 2, 1_000), Ordering::Less),
-            (order(1, 9, 1_000), order(1, 2, 20_000), Ordering::Less),
+            (order(1, 9, 9), order(2, 0, 1), Ordering::Less),
+            (order(1, 0, 1), order(1, 0, 2), Ordering::Less),
+            (order(1, 5, 9), order(1, 6, 2), Ordering::Less),
             // Records of older versions.
-            (order(1, 9, 0), order(1, 2, 20_000), Ordering::Greater),
+            (order(1, 0, 9), order(1, 6, 2), Ordering::Less),
             (Desired::default(), order(1, 1, 1), Ordering::Less),
             (Desired::default(), Desired::default(), Ordering::Equal),
         ] {
             assert_eq!(compare(&left, &right), expected, "{left:?} {right:?}");
             assert_eq!(compare(&right, &left), expected.reverse());
+        }
+    }
+
+    fn placed(time_ms: i64, epoch_ms: i64, sequence: u64, received_ms: i64) -> Desired {
+        Desired {
+            order: Some(Order {
+                time_ms,
+                sequence,
+                received_ms,
+                epoch_ms,
+            }),
+            ..Desired::default()
+        }
+    }
+
+    #[test]
+    fn the_order_of_states_is_total_and_transitive() {
+        let mut all = vec![Desired::default()];
+        for time in [1, 2] {
+            for epoch in [0, 5_000, 12_000] {
+                for sequence in 1..4 {
+                    for received in [0, 1_000, 9_000, 17_000] {
+                        all.push(placed(time, epoch, sequence, received));
+                    }
+                }
+            }
+        }
+        for a in &all {
+            for b in &all {
+                assert_eq!(compare(a, b), compare(b, a).reverse(), "{a:?} {b:?}");
+                for c in &all {
+                    let is_chain = compare(a, b).is_le() && compare(b, c).is_le();
+                    assert!(
+                        !is_chain || compare(a, c).is_le(),
+                        "{a:?} {b:?} {c:?} are a circle"
+                    );
+                }
+            }
         }
     }
 }

@@ -105,6 +105,9 @@ impl Bus {
         let replaced = self.replace_router(&records, &stream, position).await;
         records.release(lease).await;
         let consumer = replaced?;
+        // The position was lost because EVENTS may have been restored, with sequences that are used
+        // again.
+        self.begin_epoch(|backup| backup).await?;
         Ok(Recreated {
             sequence,
             events: consumer.cached_info().num_pending,

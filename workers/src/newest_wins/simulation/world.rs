@@ -136,7 +136,7 @@ impl World {
             order: Some(Order {
                 time_ms: *time_ms,
                 sequence: number as u64,
-                received_ms: 0,
+                ..Order::default()
             }),
             state: vec![b'a' + state],
             delivery_id: number.to_string(),
