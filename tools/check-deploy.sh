@@ -54,6 +54,15 @@ render --values "$chart/ci/everything.yaml" >"$folder/chart.yaml"
 "$helm" template tidings "$folder"/tidings-*.tgz --namespace tidings \
     --values "$chart/ci/everything.yaml" >"$folder/package.yaml"
 cmp "$folder/chart.yaml" "$folder/package.yaml" || fail "the package renders other objects"
+for role in ingest router worker; do
+    awk -v RS='---\n' "/kind: Deployment/ && /name: tidings-$role\n/" "$folder/chart.yaml" \
+        >"$folder/$role.yaml"
+done
+grep -q "secretName: members" "$folder/router.yaml" || fail "router.extraVolumes has no effect"
+grep -q "secretName: readers" "$folder/worker.yaml" || fail "worker.extraVolumes has no effect"
+grep -q "name: endpoint-tls" "$folder/ingest.yaml" || fail "the Deployment of ingest is not found"
+! grep -Eq "members|readers" "$folder/ingest.yaml" ||
+    fail "ingest must not get the volumes of routers and workers"
 
 echo "bad values"
 "$python" tools/deploy/bad_values.py "$helm"
