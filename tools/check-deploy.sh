@@ -33,7 +33,8 @@ nats=$(sed -n 's|^go_module=.*nats-server/v2@||p' tools/nats-server.sh)
 grep -qx "ARG NATS_SERVER_VERSION=$nats" Containerfile ||
     fail "Containerfile: NATS_SERVER_VERSION must be $nats, as in tools/nats-server.sh"
 version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-for file in "$chart/Chart.yaml" deploy/overlays/s*/kustomization.yaml Containerfile; do
+overlays=(deploy/overlays/{single,standard,member}/kustomization.yaml)
+for file in "$chart/Chart.yaml" "${overlays[@]}" Containerfile; do
     grep -Eq "(appVersion: |newTag: |VERSION=)$version\$" "$file" ||
         fail "$file: the version must be $version, as in Cargo.toml"
 done
@@ -57,6 +58,15 @@ render --values "$chart/ci/everything.yaml" >"$folder/chart.yaml"
 "$helm" template tidings "$folder"/tidings-*.tgz --namespace tidings \
     --values "$chart/ci/everything.yaml" >"$folder/package.yaml"
 cmp "$folder/chart.yaml" "$folder/package.yaml" || fail "the package renders other objects"
+for role in ingest router worker; do
+    awk -v RS='---\n' "/kind: Deployment/ && /name: tidings-$role\n/" "$folder/chart.yaml" \
+        >"$folder/$role.yaml"
+done
+grep -q "secretName: members" "$folder/router.yaml" || fail "router.extraVolumes has no effect"
+grep -q "secretName: readers" "$folder/worker.yaml" || fail "worker.extraVolumes has no effect"
+grep -q "name: endpoint-tls" "$folder/ingest.yaml" || fail "the Deployment of ingest is not found"
+! grep -Eq "members|readers" "$folder/ingest.yaml" ||
+    fail "ingest must not get the volumes of routers and workers"
 
 echo "bad values"
 "$python" tools/deploy/bad_values.py "$helm"
@@ -86,6 +96,9 @@ compare() {
 }
 compare deploy/overlays/single
 compare deploy/overlays/standard --set mode=standard
+compare deploy/overlays/member --set mode=member,cluster=prod-eu \
+    --set nats.external.url=tls://hub.example.com:4222 \
+    --set nats.external.credentialsSecret=tidings-nats-credentials
 compare "$folder/all" --set mode=standard,nats.tlsSecret=tidings-nats-tls \
     --set monitoring.podMonitor.enabled=true,monitoring.prometheusRule.enabled=true \
     --set endpoint.tlsSecret=tidings-tls,endpoint.tokensSecret=tidings-tokens \

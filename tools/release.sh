@@ -35,7 +35,8 @@ versions() {
     local wanted=${1:?usage: tools/release.sh versions VERSION}
     [ "$wanted" = "$version" ] || fail "the tag is v$wanted, and Cargo.toml has $version"
     local file
-    for file in deploy/chart/Chart.yaml deploy/overlays/s*/kustomization.yaml Containerfile; do
+    for file in deploy/chart/Chart.yaml Containerfile \
+        deploy/overlays/{single,standard,member}/kustomization.yaml; do
         grep -Eq "(appVersion: |newTag: |VERSION=)$version\$" "$file" ||
             fail "$file: the version must be $version"
     done

@@ -11,6 +11,7 @@
 //!   requests.
 //! - That the Kubernetes API does not answer is no reason for 401, which senders do not retry.
 
+mod audience;
 mod bearer;
 mod refusals;
 mod review_cache;
@@ -49,6 +50,8 @@ pub enum Refusal {
     NotAllowed(Arc<str>),
     /// The Kubernetes API cannot be asked.
     Unavailable,
+    /// Too many other tokens are being reviewed.
+    Busy,
 }
 
 /// Checks the token of each request.
@@ -133,6 +136,7 @@ impl Refusal {
             Self::Unknown => Outcome::Unknown,
             Self::NotAllowed(_) => Outcome::NotAllowed,
             Self::Unavailable => Outcome::Unavailable,
+            Self::Busy => Outcome::Busy,
         }
     }
 }
@@ -144,6 +148,7 @@ impl fmt::Display for Refusal {
             Self::Unknown => formatter.write_str("the token is not valid"),
             Self::NotAllowed(user) => write!(formatter, "user {user} may not send events"),
             Self::Unavailable => formatter.write_str("the Kubernetes API cannot be asked"),
+            Self::Busy => formatter.write_str("too many tokens are being reviewed"),
         }
     }
 }

@@ -122,12 +122,12 @@ impl From<Refusal> for EventResponse {
                 Self::new(RequestOutcome::Unauthorized, StatusCode::FORBIDDEN)
                     .with_error(codes::SENDER_NOT_ALLOWED, &refusal)
             }
-            Refusal::Unavailable => {
+            Refusal::Unavailable | Refusal::Busy => {
                 Self::new(RequestOutcome::NotStored, StatusCode::SERVICE_UNAVAILABLE)
                     .with_header(RETRY_AFTER, whole_seconds(RETRY_REVIEW))
                     .with_error(
                         codes::AUTHENTICATION_UNAVAILABLE,
-                        format!("the event is not stored: {refusal} about the token"),
+                        format!("the token is not checked and the event not stored: {refusal}"),
                     )
             }
         };

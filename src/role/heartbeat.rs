@@ -77,6 +77,7 @@ impl Reporter {
             // Without a connection there is nothing to try.
             if (is_changed || due <= Instant::now()) && self.bus.is_connected() {
                 self.read_expiry();
+                self.heartbeat.certificate_expires_at = self.certificate_expiry().map(to_proto);
                 let reported = stop.run_until_cancelled(self.report()).await;
                 pause = match reported {
                     Some(false) => (pause * 2).min(LONGEST_PAUSE),
@@ -96,6 +97,13 @@ impl Reporter {
         self.heartbeat.credentials_expire_at = expiry.map(to_proto);
         let metric = &self.metrics.nats_credentials_expire_timestamp_seconds;
         metric.set(expiry.map_or(0, Timestamp::as_second));
+    }
+
+    /// When the certificate of the event endpoint expires that is in use.
+    fn certificate_expiry(&self) -> Option<Timestamp> {
+        let metric = &self.metrics.ingest_tls_certificate_expire_timestamp_seconds;
+        let expires = Some(metric.get()).filter(|seconds| *seconds > 0)?;
+        Timestamp::from_second(expires).ok()
     }
 
     /// Updates what the next report says. Returns whether the readiness changed.

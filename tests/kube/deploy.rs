@@ -190,6 +190,7 @@ async fn the_api_server_accepts_the_overlays_and_admits_their_pods() {
     for (overlay, components, workloads) in [
         ("single", &["monitoring", "shadow", "tee"][..], 1),
         ("standard", &["monitoring", "nats-tls", "shadow", "tee"], 4),
+        ("member", &["monitoring", "tee"], 1),
     ] {
         // Kustomize accepts only relative folders, and those may be anywhere.
         let up = "../".repeat(scratch.path().components().count() + 1);

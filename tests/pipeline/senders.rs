@@ -277,7 +277,7 @@ async fn a_start_with_unusable_files_names_the_setting_and_the_fix() {
     };
     let replaced = |name: &str, text: &str| fs::write(bed.path(name), text).unwrap();
     replaced("tokens", "ci short\n");
-    fails("ingest.auth.tokens: token \"ci\" is shorter than 16 characters").await;
+    fails("ingest.auth.tokens: line 1: the token is shorter than 16 characters").await;
     replaced("tokens", &format!("ci {TOKEN}\n"));
     replaced("tls.key", "not a key");
     fails("ingest.tls.key: the file has no private key").await;

@@ -21,10 +21,12 @@ HEAD = """<!-- Generated from values.yaml by `make chart-readme`. Do not edit. -
 
 # Chart `tidings`
 
-Installs [Tidings](../../README.md) in one of two modes:
+Installs [Tidings](../../README.md) in one of three modes:
 
 - `single`: one pod that runs everything, with its own NATS server and a volume.
 - `standard`: ingest, routers and workers in pods of their own, with three NATS servers.
+- `member`: the ingest of a member of a [fleet](../../docs/fleet.md), which stores events while the
+  hub cannot be reached.
 
 How to install it, step by step: [docs/install.md](../../docs/install.md).
 

@@ -53,6 +53,9 @@ END
         fail "$name: expected the tee in $tees workload"
 done
 
+grep -q 'component, operator: In, values: \[ingest, single\]' deploy/migrate/network-policy.yaml ||
+    fail "the network policy of deploy/migrate must select the pods that receive events only"
+
 service=$(sed -n 's/^  name: //p' deploy/migrate/service.yaml)
 grep -q "http://$service.flux-system.svc.cluster.local./" deploy/components/tee/kustomization.yaml ||
     fail "the tee must post to the Service $service of deploy/migrate"

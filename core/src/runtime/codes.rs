@@ -248,7 +248,8 @@ pub mod log {
             "`ingest.auth.tokens` changed and cannot be used, see `error`. The former tokens stay \
              in use, also those that were to be removed. Correct the file or folder.";
         SENDER_REFUSED, "sender-refused", "warn",
-            "Ingest refused a request, because its token is missing, unknown or not allowed; see \
+            "Ingest refused a request, because its token is missing, unknown or not allowed, or \
+             because too many other tokens were being reviewed; see \
              `reason` and `peer`. Flux sends no token. At most one line in ten seconds: `since` \
              counts the requests that were refused since the line before.";
         SENDER_ACCEPTED, "sender-accepted", "debug",

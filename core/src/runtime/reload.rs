@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::io::Read as _;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
@@ -79,7 +80,8 @@ impl<T: Send + Sync + 'static> Reloading<T> {
     ///
     /// # Guarantees
     /// Broken content is reported once, and only if it stays: a pair of files that is replaced one
-    /// by one does not fit for a moment.
+    /// by one does not fit for a moment. A panic while the files are read or parsed is reported as
+    /// broken content.
     pub async fn follow(mut self, stop: CancellationToken, report: impl Fn(Change, &T)) {
         loop {
             tokio::select! {
@@ -102,8 +104,8 @@ impl<T: Send + Sync + 'static> Reloading<T> {
     }
 
     fn poll(&mut self) -> Option<Change> {
-        let (found, value) = match (self.read)() {
-            Ok(contents) => (fingerprint(&contents), (self.parse)(&contents)),
+        let (found, value) = match guarded(|| (self.read)()) {
+            Ok(contents) => (fingerprint(&contents), guarded(|| (self.parse)(&contents))),
             Err(problem) => {
                 let unread = vec![(problem.clone(), Vec::new())];
                 (fingerprint(&unread), Err(problem))
@@ -115,6 +117,13 @@ impl<T: Send + Sync + 'static> Reloading<T> {
         }
         change
     }
+}
+
+/// A panic would end the following in silence.
+fn guarded<V>(work: impl FnOnce() -> Result<V, String>) -> Result<V, String> {
+    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
+        Err("Tidings has an error: it panicked while it read the files; report it".to_owned())
+    })
 }
 
 impl Seen {
@@ -231,5 +240,39 @@ mod tests {
             assert!(reported.contains(problem), "{reported}");
             assert_eq!(**current.load(), 2);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_panic_is_reported_and_the_files_are_followed_further() {
+        let (folder, stop) = (tempfile::tempdir().unwrap(), CancellationToken::new());
+        let path = folder.path().join("text");
+        let write = |text: &str| fs::write(&path, text).unwrap();
+        write("first");
+        let from = path.clone();
+        let read = move || {
+            let content = read_file(&from, 20)?;
+            assert_ne!(content, b"panic in read");
+            Ok(vec![("text".to_owned(), content)])
+        };
+        let parse = |contents: &Contents| {
+            assert_ne!(contents[0].1, b"panic in parse");
+            Ok(contents[0].1.clone())
+        };
+        let reloading = Reloading::new(read, parse).unwrap();
+        let (changes, mut reported) = tokio::sync::mpsc::unbounded_channel();
+        let report = move |change, _: &Vec<u8>| changes.send(change).unwrap();
+        let following = tokio::spawn(reloading.follow(stop.clone(), report));
+        for text in ["panic in read", "panic in parse"] {
+            write(text);
+            let change = reported.recv().await;
+            assert!(
+                matches!(change, Some(Change::Broken(_))),
+                "{text}: {change:?}"
+            );
+        }
+        write("second");
+        assert_eq!(reported.recv().await, Some(Change::Loaded));
+        stop.cancel();
+        following.await.unwrap();
     }
 }

@@ -39,20 +39,28 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{ include "tidings.fullname" . }}-nats
 {{- end -}}
 
+{{- /* Whether the chart runs NATS servers. */ -}}
+{{- define "tidings.runsNats" -}}
+{{- if and (eq .Values.mode "standard") .Values.nats.enabled }}true{{ end -}}
+{{- end -}}
+
 {{- define "tidings.natsPasswordSecret" -}}
-{{- if .Values.nats.passwordSecret -}}
+{{- if eq .Values.mode "member" -}}
+{{- else if .Values.nats.passwordSecret -}}
 {{ .Values.nats.passwordSecret }}
-{{- else if .Values.nats.enabled -}}
+{{- else if include "tidings.runsNats" . -}}
 {{ include "tidings.natsName" . }}
 {{- end -}}
 {{- end -}}
 
 {{- define "tidings.natsCaSecret" -}}
-{{ ternary .Values.nats.tlsSecret .Values.nats.external.caSecret .Values.nats.enabled }}
+{{- if include "tidings.runsNats" . }}{{ .Values.nats.tlsSecret }}
+{{- else }}{{ .Values.nats.external.caSecret }}
+{{- end -}}
 {{- end -}}
 
 {{- define "tidings.natsCredentialsSecret" -}}
-{{- if not .Values.nats.enabled }}{{ .Values.nats.external.credentialsSecret }}{{ end -}}
+{{- if not (include "tidings.runsNats" .) }}{{ .Values.nats.external.credentialsSecret }}{{ end -}}
 {{- end -}}
 
 {{- /* Refuses values that the schema cannot judge. */ -}}
@@ -65,6 +73,17 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- range $key := list "listen" "admin" "data" -}}
 {{- if hasKey $.Values.settings $key -}}
 {{- fail (printf "settings.%s: the chart sets it; remove it" $key) -}}
+{{- end -}}
+{{- end -}}
+{{- if eq .Values.mode "member" -}}
+{{- with .Values.nats.external -}}
+{{- if not .url -}}
+{{- fail "nats.external.url: name the NATS servers of the hub" -}}
+{{- end -}}
+{{- if not .credentialsSecret -}}
+{{- $secret := "the Secret with the member's credentials as the key nats.creds" -}}
+{{- fail (printf "nats.external.credentialsSecret: name %s" $secret) -}}
+{{- end -}}
 {{- end -}}
 {{- end -}}
 {{- if eq .Values.mode "standard" -}}
@@ -105,8 +124,10 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
   "cluster" .Values.cluster
   "listen" ":9090"
   "shutdown_grace" (printf "%ds" (int .Values.shutdownGraceSeconds))
-  "log" (dict "format" "json")
-  "rules" (dict "from" "cluster") -}}
+  "log" (dict "format" "json") -}}
+{{- if ne .Values.mode "member" -}}
+{{- $_ := set $settings "rules" (dict "from" "cluster") -}}
+{{- end -}}
 {{- with .Values.endpoint.tokenReview -}}
 {{- $review := dict -}}
 {{- if ne (join "," .audiences) "tidings" }}{{ $_ := set $review "audiences" .audiences }}{{ end -}}
@@ -115,9 +136,15 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- $_ := set $settings "ingest" (dict "auth" (dict "token_review" $review)) -}}
 {{- end -}}
 {{- end -}}
-{{- if eq .Values.mode "single" -}}
+{{- if ne .Values.mode "standard" -}}
 {{- $_ := set $settings "data" "/var/lib/tidings" -}}
-{{- else -}}
+{{- end -}}
+{{- if eq .Values.mode "member" -}}
+{{- $credentials := "/run/secrets/tidings-nats-credentials/nats.creds" -}}
+{{- $nats := dict "url" .Values.nats.external.url "credentials" $credentials -}}
+{{- $_ := set $settings "nats" $nats -}}
+{{- end -}}
+{{- if eq .Values.mode "standard" -}}
 {{- $nats := dict -}}
 {{- with .Values.nats -}}
 {{- if .enabled -}}
@@ -220,7 +247,7 @@ securityContext:
 {{- end -}}
 
 {{- define "tidings.env" -}}
-{{- if and (eq .Values.mode "standard") (include "tidings.natsCaSecret" .) }}
+{{- if and (ne .Values.mode "single") (include "tidings.natsCaSecret" .) }}
 - name: TIDINGS_NATS__TLS__CA
   value: /run/secrets/tidings-nats-tls/ca.crt
 {{- end }}

@@ -17,8 +17,11 @@ use super::review_cache::{Known, ReviewCache};
 use super::tokens::hash;
 use super::users::Users;
 
-/// The time limit of a review, including the wait for its turn. Senders give up after 5 s.
+/// The time limit of a review. With the wait for its turn it is less than the 5 s after which
+/// senders give up.
 const TIMEOUT: Duration = Duration::from_secs(2);
+/// The longest wait for a turn.
+const TURN_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most reviews at a time.
 const MOST_REVIEWS: usize = 16;
 /// The pause between two probes while the reviewer does not answer.
@@ -28,6 +31,11 @@ const PROBE: &str = "tidings-probe";
 
 /// Knows the users of tokens.
 pub trait Reviewer: Send + Sync + 'static {
+    /// Whether a text can be a token that is worth asking about. Decided without asking.
+    fn can_know(&self, _token: &str) -> bool {
+        true
+    }
+
     /// Asks about a token. An error says why there is no answer, and never quotes the token.
     fn review(&self, token: &str) -> impl Future<Output = Result<Review, String>> + Send;
 }
@@ -83,33 +91,30 @@ impl<R: Reviewer> Reviews<R> {
     /// The user of a token.
     ///
     /// # Errors
-    /// The token is not valid, its user may not send, or the reviewer does not answer in time.
+    /// The token is not valid, its user may not send, too many others are being reviewed, or the
+    /// reviewer does not answer in time.
     pub(super) async fn user_of(&self, token: &str) -> Known {
         let hash = hash(token);
         if let Some(known) = self.get(&hash) {
             return known;
         }
-        let asking = async {
-            let turn = self.turns.acquire().await;
-            let _turn = turn.map_err(|_| "no review can be made".to_owned())?;
-            // Another request may have asked about the same token meanwhile.
-            if let Some(known) = self.get(&hash) {
-                return Ok(known);
-            }
-            let review = self.reviewer.review(token).await;
-            self.note(review.as_ref().err());
-            let known = self.decide(review?);
-            self.known.lock().put(hash, known.clone(), Instant::now());
-            Ok::<_, String>(known)
-        };
-        match timeout(TIMEOUT, asking).await {
-            Ok(Ok(known)) => known,
-            Ok(Err(_)) => Err(Refusal::Unavailable),
-            Err(_) => {
-                self.note(Some(&no_answer()));
-                Err(Refusal::Unavailable)
-            }
+        if !self.reviewer.can_know(token) {
+            return Err(Refusal::Unknown);
         }
+        // Many tokens do not show that the reviewer fails, so this is a cause of its own.
+        let Ok(Ok(_turn)) = timeout(TURN_TIMEOUT, self.turns.acquire()).await else {
+            return Err(Refusal::Busy);
+        };
+        // Another request may have asked about the same token meanwhile.
+        if let Some(known) = self.get(&hash) {
+            return known;
+        }
+        let review = timeout(TIMEOUT, self.reviewer.review(token)).await;
+        let review = review.unwrap_or_else(|_| Err(no_answer()));
+        self.note(review.as_ref().err());
+        let known = self.decide(review.map_err(|_| Refusal::Unavailable)?);
+        self.known.lock().put(hash, known.clone(), Instant::now());
+        known
     }
 
     fn get(&self, hash: &[u8; 32]) -> Option<Known> {

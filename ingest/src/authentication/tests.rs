@@ -9,13 +9,17 @@ use tidings_core::runtime::health::Health;
 
 use super::*;
 
-/// Knows `user-…` as tokens of users, and never answers about `hang`.
+/// Knows `user-…` as tokens of users, answers late about `slow-…`, and never about `hang`.
 #[derive(Clone, Default)]
 struct Scripted {
     asked: Arc<AtomicUsize>,
 }
 
 impl Reviewer for Scripted {
+    fn can_know(&self, token: &str) -> bool {
+        token != "no-token-of-a-cluster"
+    }
+
     async fn review(&self, token: &str) -> Result<Review, String> {
         self.asked.fetch_add(1, Ordering::Relaxed);
         // Lets other requests run, as a real call does.
@@ -23,6 +27,10 @@ impl Reviewer for Scripted {
         match token {
             "down" => Err("down".to_owned()),
             "hang" => std::future::pending().await,
+            token if token.starts_with("slow-") => {
+                tokio::time::sleep(Duration::from_millis(1500)).await;
+                Ok(Review::Invalid)
+            }
             token if token.starts_with("user-") => Ok(Review::Valid(token.to_owned())),
             _ => Ok(Review::Invalid),
         }
@@ -30,7 +38,11 @@ impl Reviewer for Scripted {
 }
 
 fn reviewing(reviewer: Scripted) -> Authentication<Scripted> {
-    let check = Health::default().optional_check("token-review");
+    reviewing_with(&Health::default(), reviewer)
+}
+
+fn reviewing_with(health: &Health, reviewer: Scripted) -> Authentication<Scripted> {
+    let check = health.optional_check("token-review");
     let users = Users::new(vec!["user-a*".to_owned()]);
     let reviews = Arc::new(Reviews::new(reviewer, users, check));
     Authentication::new(None, Some(reviews), Family::default())
@@ -81,6 +93,47 @@ async fn a_reviewer_without_an_answer_is_no_reason_to_call_a_token_invalid() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn what_cannot_be_a_token_is_refused_without_asking() {
+    let reviewer = Scripted::default();
+    let authentication = reviewing(reviewer.clone());
+    let garbage = with_token("no-token-of-a-cluster");
+    let checked = authentication.check(&garbage, None).await;
+    assert_eq!(checked, Err(Refusal::Unknown));
+    assert_eq!(reviewer.asked.load(Ordering::Relaxed), 0);
+}
+
+/// As a flood of invalid tokens that are slow to review.
+#[tokio::test(start_paused = true)]
+async fn too_many_reviews_are_no_failure_of_the_reviewer() {
+    let health = Health::default();
+    let authentication = Arc::new(reviewing_with(&health, Scripted::default()));
+    let first = authentication.check(&with_token("user-a"), None).await;
+    assert_eq!(first, Ok(()));
+    let slow: Vec<_> = (0..17)
+        .map(|number| {
+            let authentication = authentication.clone();
+            let token = with_token(&format!("slow-{number}"));
+            tokio::spawn(async move { authentication.check(&token, None).await })
+        })
+        .collect();
+    let mut refusals = Vec::new();
+    for waiting in slow {
+        refusals.push(waiting.await.unwrap());
+    }
+    let count = |refusal: Refusal| {
+        let refused = Err(refusal);
+        refusals.iter().filter(|found| **found == refused).count()
+    };
+    assert_eq!(count(Refusal::Unknown), 16);
+    assert_eq!(count(Refusal::Busy), 1);
+    assert_eq!((health.failures().len(), health.warnings().len()), (0, 0));
+    assert_eq!(
+        authentication.outcomes.get_or_create(&Outcome::Busy).get(),
+        1
+    );
+}
+
+#[tokio::test(start_paused = true)]
 async fn reviews_without_an_answer_end_and_leave_turns_for_others() {
     let authentication = Arc::new(reviewing(Scripted::default()));
     let hanging: Vec<_> = (0..100)
@@ -90,7 +143,11 @@ async fn reviews_without_an_answer_end_and_leave_turns_for_others() {
         })
         .collect();
     for waiting in hanging {
-        assert_eq!(waiting.await.unwrap(), Err(Refusal::Unavailable));
+        let refusal = waiting.await.unwrap().unwrap_err();
+        assert!(
+            matches!(refusal, Refusal::Unavailable | Refusal::Busy),
+            "{refusal}"
+        );
     }
     let checked = authentication.check(&with_token("user-a"), None).await;
     assert_eq!(checked, Ok(()));

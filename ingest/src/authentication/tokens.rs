@@ -16,6 +16,10 @@ const MAX_FILE_BYTES: usize = 1 << 20;
 const MAX_TOKENS: usize = 1000;
 /// The shortest token: 16 random characters cannot be guessed.
 const MIN_TOKEN_BYTES: usize = 16;
+/// The longest name in a line: no token is that short, so a line with the token first is refused.
+const MAX_NAME_BYTES: usize = MIN_TOKEN_BYTES - 1;
+/// The longest name of a file.
+const MAX_FILE_NAME_BYTES: usize = 63;
 const HOW_TO: &str = "write a random one, such as the output of `openssl rand -hex 32`";
 
 /// A hash of a token.
@@ -28,7 +32,8 @@ pub struct Tokens(Vec<(Arc<str>, TokenHash)>);
 impl Tokens {
     /// From a file with a line `NAME TOKEN` for each token, or from a folder with a file for each
     /// token, named as the file. Files whose name begins with a dot are ignored, as Kubernetes uses
-    /// them in mounted Secrets.
+    /// them in mounted Secrets. A name in a line has at most 15 characters, so that it cannot be a
+    /// token by mistake; a name of a file has at most 63.
     ///
     /// # Errors
     /// The path cannot be read, or a token cannot be used.
@@ -62,16 +67,17 @@ impl Tokens {
         for (name, content) in contents {
             let text = std::str::from_utf8(content)
                 .map_err(|_| format!("ingest.auth.tokens: {name} is not text"))?;
-            let lines = match name.strip_prefix(FILE_OF_TOKEN) {
-                Some(name) => vec![(name.to_owned(), text.trim())],
+            let found = match name.strip_prefix(FILE_OF_TOKEN) {
+                Some(name) => vec![of_file(name, text)],
                 None => lines(text)?,
             };
-            for (name, token) in lines {
-                check(&name, token)?;
-                if !names.insert(name.clone()) {
-                    return Err(format!(
-                        "ingest.auth.tokens: two tokens have the name {name:?}; rename one"
-                    ));
+            for Found { at, name, token } in found {
+                let problem = problem_of_token(token).or_else(|| {
+                    let is_new = names.insert(name.to_owned());
+                    (!is_new).then(|| "another token has the same name; rename one".to_owned())
+                });
+                if let Some(problem) = problem {
+                    return Err(format!("ingest.auth.tokens: {at}: {problem}"));
                 }
                 tokens.0.push((Arc::from(name), hash(token)));
             }
@@ -110,6 +116,17 @@ fn contents(path: &Path) -> Result<Contents, String> {
         }
     }
     names.sort_unstable();
+    if let Some(index) = names
+        .iter()
+        .position(|name| !is_name(name, MAX_FILE_NAME_BYTES))
+    {
+        return Err(with_key(format!(
+            "{}: the name of file {} in alphabetical order has more than {MAX_FILE_NAME_BYTES} \
+             characters, or others than {NAME_CHARACTERS}; rename it",
+            path.display(),
+            index + 1
+        )));
+    }
     let read = |name: String| {
         let content = read_file(&path.join(&name), bearer::MAX_TOKEN_BYTES + 2);
         Ok((format!("{FILE_OF_TOKEN}{name}"), content.map_err(with_key)?))
@@ -117,38 +134,65 @@ fn contents(path: &Path) -> Result<Contents, String> {
     names.into_iter().map(read).collect()
 }
 
-/// The names and tokens of a file. Empty lines and lines with `#` are ignored.
-fn lines(text: &str) -> Result<Vec<(String, &str)>, String> {
+/// A token, and where it is. Errors about a line name its number only, because any part of a
+/// mistaken line can be secret.
+struct Found<'a> {
+    at: String,
+    name: &'a str,
+    token: &'a str,
+}
+
+fn of_file<'a>(name: &'a str, text: &'a str) -> Found<'a> {
+    Found {
+        at: format!("token {name:?}"),
+        name,
+        token: text.trim(),
+    }
+}
+
+/// The tokens of a file with lines. Empty lines and lines with `#` are ignored.
+fn lines(text: &str) -> Result<Vec<Found<'_>>, String> {
     let numbered = text.lines().enumerate();
     let with_content = numbered
         .map(|(index, line)| (index + 1, line.trim()))
         .filter(|(_, line)| !line.is_empty() && !line.starts_with('#'));
     let mut found = Vec::new();
     for (number, line) in with_content {
-        let at = line.find(char::is_whitespace).ok_or_else(|| {
-            format!("ingest.auth.tokens: line {number}: expected NAME TOKEN, separated by a space")
+        let at = format!("line {number}");
+        let (name, token) = line.split_once(char::is_whitespace).ok_or_else(|| {
+            format!("ingest.auth.tokens: {at}: expected NAME TOKEN, separated by a space")
         })?;
-        let (name, token) = line.split_at(at);
-        found.push((name.to_owned(), token.trim()));
+        if !is_name(name, MAX_NAME_BYTES) {
+            return Err(format!(
+                "ingest.auth.tokens: {at}: expected NAME TOKEN in this order, where NAME has at \
+                 most {MAX_NAME_BYTES} characters, of {NAME_CHARACTERS}; for longer names, use a \
+                 folder with a file for each token"
+            ));
+        }
+        let token = token.trim();
+        found.push(Found { at, name, token });
     }
     Ok(found)
 }
 
-fn check(name: &str, token: &str) -> Result<(), String> {
-    let shown: String = name.chars().take(100).collect();
+const NAME_CHARACTERS: &str = "letters, digits, `-`, `_` and `.`";
+
+fn is_name(text: &str, most: usize) -> bool {
+    let is_allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    (1..=most).contains(&text.len()) && text.bytes().all(is_allowed)
+}
+
+fn problem_of_token(token: &str) -> Option<String> {
     if token.len() < MIN_TOKEN_BYTES {
-        return Err(format!(
-            "ingest.auth.tokens: token {shown:?} is shorter than {MIN_TOKEN_BYTES} characters; \
-             {HOW_TO}"
+        return Some(format!(
+            "the token is shorter than {MIN_TOKEN_BYTES} characters; {HOW_TO}"
         ));
     }
-    if !bearer::is_token(token) {
-        return Err(format!(
-            "ingest.auth.tokens: token {shown:?} has characters that a bearer token cannot have, \
-             or is too long; {HOW_TO}"
-        ));
-    }
-    Ok(())
+    (!bearer::is_token(token)).then(|| {
+        format!(
+            "the token has characters that a bearer token cannot have, or is too long; {HOW_TO}"
+        )
+    })
 }
 
 pub(super) fn hash(token: &str) -> TokenHash {
@@ -185,19 +229,40 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_names_the_token_and_never_shows_it() {
+    fn a_mistake_names_the_line_and_shows_no_part_of_it() {
         for (text, expected) in [
             ("s3cr3t-t0ken-0123456789", "line 1: expected NAME TOKEN"),
-            ("ci s3cr3t", "token \"ci\" is shorter than 16 characters"),
-            ("ci s3cr3t-t0ken 0123456789", "token \"ci\" has characters"),
+            (
+                "\nci s3cr3t",
+                "line 2: the token is shorter than 16 characters",
+            ),
+            (
+                "ci s3cr3t-t0ken 0123456789",
+                "line 1: the token has characters",
+            ),
             (
                 "ci s3cr3t-t0ken-0123456789\nci s3cr3t-t0ken-9876543210",
-                "two tokens have the name \"ci\"",
+                "line 2: another token has the same name",
+            ),
+            (
+                "s3cr3t-t0ken-0123456789 ci",
+                "line 1: expected NAME TOKEN in this order",
+            ),
+            (
+                "s3cr3t-t0ken-01 ci",
+                "line 1: the token is shorter than 16 characters",
+            ),
+            (
+                "s3cr3t-t0ken-0123456789 notification-controller",
+                "line 1: expected NAME TOKEN in this order",
             ),
         ] {
             let error = parsed(text).err().unwrap_or_default();
             assert!(error.contains(expected), "{error}");
-            assert!(!error.contains("s3cr3t"), "{error}");
+            assert!(
+                !error.contains("s3cr3t") && !error.contains("ci "),
+                "{error}"
+            );
         }
     }
 
@@ -206,16 +271,22 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
         write("ci", &format!("{FIRST}\n"));
-        write("proxy", SECOND);
+        write("notification-controller", SECOND);
         write(".hidden", "short");
         fs::create_dir(folder.path().join("..data")).unwrap();
         let read = contents(folder.path()).unwrap();
         let tokens = Tokens::parse(&read).unwrap();
         assert_eq!(tokens.name_of(FIRST).as_deref(), Some("ci"));
-        assert_eq!(tokens.name_of(SECOND).as_deref(), Some("proxy"));
+        assert_eq!(
+            tokens.name_of(SECOND).as_deref(),
+            Some("notification-controller")
+        );
         assert_eq!(tokens.count(), 2);
         write("empty", "\n");
         let error = Tokens::parse(&contents(folder.path()).unwrap()).err();
         assert!(error.unwrap_or_default().contains("token \"empty\""));
+        write(&"x".repeat(64), FIRST);
+        let error = contents(folder.path()).err().unwrap_or_default();
+        assert!(error.contains("rename it"), "{error}");
     }
 }

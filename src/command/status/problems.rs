@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use jiff::Timestamp;
 use tidings_core::Destination;
 use tidings_core::bus::heartbeats::is_alive;
 use tidings_core::model::time::{after, between, from_proto};
-use tidings_core::wire::Circuit;
 use tidings_core::wire::circuit::State;
+use tidings_core::wire::{Circuit, Heartbeat};
 
 use super::Known;
 use super::reading::Reading;
@@ -18,6 +19,8 @@ use crate::command::tool::{length, time};
 const LONGEST_WAIT: Duration = Duration::from_secs(60);
 /// Credentials that expire within this time need attention.
 const EXPIRES_SOON: Duration = Duration::from_secs(14 * 24 * 3600);
+/// Certificates are renewed by programs, often some weeks before they expire.
+const CERTIFICATE_EXPIRES_SOON: Duration = Duration::from_secs(7 * 24 * 3600);
 /// The most problems of one code that are listed.
 const MOST_OF_A_CODE: usize = 20;
 
@@ -53,7 +56,8 @@ pub fn problems(report: &Report, reading: &Reading, known: Known) -> Vec<Problem
     add("circuit-open", open_circuits(reading));
     add("dead-letters", dead_letters(report));
     add("lost-deliveries", losses(reading.lost, known.known_losses));
-    add("credentials-expire", expiring(reading));
+    add("credentials-expire", expiring_credentials(reading));
+    add("certificate-expires", expiring_certificates(reading));
     problems
 }
 
@@ -236,22 +240,38 @@ fn losses(lost: u64, known: u64) -> Vec<String> {
     )]
 }
 
-fn expiring(reading: &Reading) -> Vec<String> {
+fn expiring_credentials(reading: &Reading) -> Vec<String> {
+    let at = |report: &Heartbeat| from_proto(report.credentials_expire_at);
+    expiring(reading, EXPIRES_SOON, "credentials for NATS", at)
+}
+
+fn expiring_certificates(reading: &Reading) -> Vec<String> {
+    let at = |report: &Heartbeat| from_proto(report.certificate_expires_at);
+    let soon = CERTIFICATE_EXPIRES_SOON;
+    expiring(reading, soon, "certificate of the event endpoint", at)
+}
+
+fn expiring(
+    reading: &Reading,
+    soon: Duration,
+    what: &str,
+    expires_at: impl Fn(&Heartbeat) -> Option<Timestamp>,
+) -> Vec<String> {
     let alive = reading
         .heartbeats
         .iter()
         .filter(|report| is_alive(report, reading.now));
-    let soon = after(reading.now, EXPIRES_SOON);
+    let soon = after(reading.now, soon);
     alive
         .filter_map(|report| {
-            let at = from_proto(report.credentials_expire_at).filter(|at| *at <= soon)?;
-            let process = format!("{} on {}", report.role, report.host);
-            Some(match at <= reading.now {
-                true => format!("{process}: its credentials for NATS expired at {at:.0}"),
-                false => format!(
-                    "{process}: its credentials for NATS expire in {}, at {at:.0}",
-                    length(between(reading.now, at))
-                ),
+            let at = expires_at(report).filter(|at| *at <= soon)?;
+            let (process, now) = (format!("{} on {}", report.role, report.host), reading.now);
+            Some(match at <= now {
+                true => format!("{process}: expired at {at:.0}: {what}"),
+                false => {
+                    let left = length(between(now, at));
+                    format!("{process}: expires in {left}, at {at:.0}: {what}")
+                }
             })
         })
         .collect()

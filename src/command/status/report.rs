@@ -68,6 +68,8 @@ pub struct Process {
     /// Whether it is in shadow mode, and sends nothing.
     pub is_shadow: bool,
     pub credentials_expire_at: Option<String>,
+    /// When the certificate of its event endpoint expires.
+    pub certificate_expires_at: Option<String>,
 }
 
 /// A cluster whose events arrive here, or that was added.
@@ -169,6 +171,7 @@ impl Process {
             reason: optional(&report.reason),
             is_shadow: report.shadow,
             credentials_expire_at: report.credentials_expire_at.map(|at| time(Some(at))),
+            certificate_expires_at: report.certificate_expires_at.map(|at| time(Some(at))),
         }
     }
 

@@ -151,11 +151,12 @@ settings! {
     "ingest.tls.key", Otherwise("none"), "", INGEST,
         "PEM file with the key of the certificate. Read again when it changes.";
     "ingest.auth.tokens", Otherwise("none"), "", INGEST,
-        "File with a line `NAME TOKEN` for each bearer token that senders may use, or folder with \
-         a file for each. Read again when it changes. See \
+        "File with a line `NAME TOKEN` for each bearer token that senders may use, where NAME has \
+         at most 15 characters, or folder with a file for each. Read again when it changes. See \
          [security](../security.md#senders-of-events).";
     "ingest.auth.token_review.enabled", Value("false"), "", INGEST,
-        "Accept bearer tokens that the Kubernetes API knows (TokenReview).";
+        "Accept bearer tokens of service accounts, which the Kubernetes API reviews (TokenReview). \
+         What is not a JSON Web Token for one of the audiences is refused without a review.";
     "ingest.auth.token_review.audiences", Value("tidings"), "", INGEST,
         "Audiences, of which a token must have one.";
     "ingest.auth.token_review.users", Otherwise("all users"), "", INGEST,

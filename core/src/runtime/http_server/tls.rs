@@ -76,8 +76,7 @@ impl Tls {
 
     /// A place for a new handshake. If there is none, the oldest one loses its place.
     pub(super) fn open(&self) -> Connection {
-        if self.handshakes.is_full() {
-            self.handshakes.close_longest_silent();
+        if self.handshakes.is_full() && self.handshakes.close_longest_silent() {
             self.count(HandshakeFailure::Displaced);
         }
         self.handshakes.open()

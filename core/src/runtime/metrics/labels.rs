@@ -145,6 +145,9 @@ terms! {
              sender got 403.";
         Unavailable = "unavailable",
             "The Kubernetes API cannot be asked. The sender got 503 and should send it again.";
+        Busy = "busy",
+            "Too many other tokens were being reviewed. The sender got 503 and should send it \
+             again.";
     }
 }
 

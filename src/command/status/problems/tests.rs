@@ -198,6 +198,19 @@ fn dead_letters_losses_and_credentials_are_problems() {
 }
 
 #[test]
+fn a_certificate_that_expires_within_a_week_is_a_problem() {
+    let mut reading = well();
+    let hour = Duration::from_secs(3600);
+    let mut at = |time| {
+        reading.heartbeats[0].certificate_expires_at = Some(to_proto(time));
+        codes(&reading)
+    };
+    assert_eq!(at(after(now(), 8 * 24 * hour)), [""; 0]);
+    assert_eq!(at(after(now(), 6 * 24 * hour)), ["certificate-expires"]);
+    assert_eq!(at(now()), ["certificate-expires"]);
+}
+
+#[test]
 fn many_problems_of_a_kind_are_bounded() {
     let mut reading = well();
     for number in 0..100 {
