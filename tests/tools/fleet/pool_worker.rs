@@ -138,6 +138,10 @@ async fn names_of_workers_and_clusters_are_not_mixed_up() {
         (&["add-worker", "worker", "--pool", "edge"], &["worker"]),
         (&["add-worker", "other", "--pool", "a b"], &["--pool"]),
         (&["add", "near"], &["near", "worker"]),
+        (
+            &["rename", "dev-1", "near", "--yes"],
+            &["near", "a worker has this name"],
+        ),
         (&["remove-worker", "other"], &["other", "not found"]),
     ] {
         fleet.run(arguments).await.assert_error_names(names);
