@@ -170,9 +170,19 @@ impl Folder {
     pub fn existing_key(&self, name: &str) -> anyhow::Result<KeyPair> {
         let file = format!("keys/{name}.nk");
         let seed = self.read(&file)?;
-        let seed =
-            seed.with_context(|| format!("{} does not exist", self.0.join(&file).display()))?;
-        KeyPair::from_seed(seed.trim()).with_context(|| format!("{file} is no key"))
+        let path = self.0.join(&file);
+        let seed = seed.with_context(|| format!("{} does not exist", path.display()))?;
+        KeyPair::from_seed(seed.trim()).with_context(|| format!("{} is no key", path.display()))
+    }
+
+    /// Whether a file exists, also one that cannot be read.
+    ///
+    /// # Errors
+    /// It cannot be said.
+    pub fn has(&self, name: &str) -> anyhow::Result<bool> {
+        let file = self.0.join(name);
+        let exists = file.try_exists();
+        exists.with_context(|| format!("cannot look for {}", file.display()))
     }
 }
 

@@ -87,6 +87,9 @@ pub async fn run(arguments: &RenameArguments) -> anyhow::Result<()> {
     let taken = fleet.check_not_taken(&records, Kind::Cluster, new);
     taken.await?;
     let before = before(arguments, &records).await?;
+    if arguments.finish && fleet.knows(&records, old).await? {
+        fleet.check_revocable(old)?;
+    }
     let alerts = alerts(arguments).await?;
     let changes = Changes::of(&bus, arguments, alerts).await?;
     let is_json = arguments.output == Output::Json;
