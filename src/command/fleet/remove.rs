@@ -37,6 +37,9 @@ pub struct RemoveArguments {
     /// Store its ready and parked deliveries as dead letters, instead of delivering them
     #[arg(long)]
     discard: bool,
+    /// Lose the events that wait on edges of the cluster, instead of refusing the removal
+    #[arg(long)]
+    discard_waiting: bool,
     /// Print what would change, and change nothing
     #[arg(long)]
     pub(super) dry_run: bool,
@@ -97,6 +100,9 @@ pub async fn run(arguments: &RemoveArguments) -> anyhow::Result<()> {
             "nothing was changed: pass --yes to remove cluster {name}, or --dry-run"
         );
         return Ok(());
+    }
+    if !arguments.discard_waiting {
+        content.check_edges(name)?;
     }
     let done = fleet.retire(&bus, &records, name, plan).await?;
     if is_json {
@@ -204,6 +210,9 @@ async fn wait_until_routed(bus: &Bus, name: &str) -> anyhow::Result<()> {
 fn lines(name: &str, content: &Content, plan: Plan) -> Vec<String> {
     let mut lines = vec![format!("cluster {name}: its credentials are revoked")];
     let mut add = |line: String| lines.push(format!("cluster {name}: {line}"));
+    if content.on_edges > 0 {
+        add(on_edges(content));
+    }
     let events = content.events;
     if events.stored > 0 {
         add(format!(
@@ -252,6 +261,12 @@ fn lines(name: &str, content: &Content, plan: Plan) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// What becomes of events that the hub does not have yet.
+pub(super) fn on_edges(content: &Content) -> String {
+    let events = number(content.on_edges, "event");
+    format!("{events} on edges, which would be lost: needs --discard-waiting")
 }
 
 fn number(number: u64, noun: &str) -> String {

@@ -18,7 +18,7 @@ use tidings_rules::Alert;
 use super::content::Content;
 use super::holders::Kind;
 use super::members::check_member_name;
-use super::remove::{Plan, print_all};
+use super::remove::{Plan, on_edges, print_all};
 use super::{Fleet, FleetLocation, Output};
 use crate::command::rules;
 use crate::command::tool::{count, print_line};
@@ -39,6 +39,9 @@ pub struct RenameArguments {
     /// Second step: revoke the credentials of the old name, and delete its record
     #[arg(long)]
     finish: bool,
+    /// Lose the events that wait on edges under the old name, instead of refusing --finish
+    #[arg(long, requires = "finish")]
+    discard_waiting: bool,
     /// Print what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -100,6 +103,9 @@ pub async fn run(arguments: &RenameArguments) -> anyhow::Result<()> {
         match arguments.finish {
             false => fleet.prepare(&records, old, before).await?,
             true => {
+                if !arguments.discard_waiting {
+                    changes.content.check_edges(old)?;
+                }
                 let plan = Plan {
                     discards: false,
                     deletes_states: false,
@@ -219,6 +225,9 @@ impl Changes {
             lines.push(format!(
                 "{old}: its credentials are revoked, its record is deleted"
             ));
+            if content.on_edges > 0 {
+                lines.push(format!("{old}: {}", on_edges(content)));
+            }
             if self.running > 0 {
                 lines.push(format!(
                     "{old}: {} report that they run under this name, and will answer 503",
