@@ -333,13 +333,23 @@ impl Fleet {
     fn next_step(&self, arguments: &RenameArguments) -> anyhow::Result<Vec<String>> {
         let (old, new) = (&arguments.old, &arguments.new);
         if arguments.finish {
-            return Ok(vec![format!("cluster {old} is now {new}")]);
+            return Ok(vec![
+                format!("cluster {old} is now {new}"),
+                format!(
+                    "if `rules.sources` has cluster={old}:…: change it to cluster={new}:… when \
+                     `tidings deliveries list` shows nothing in namespaces {old}:…"
+                ),
+            ]);
         }
         let file = self.folder.path(&super::folder::member_credentials(new))?;
         Ok(vec![
             format!(
                 "{}: pass it to `tidings ingest --cluster {new}` as nats.credentials",
                 file.display()
+            ),
+            format!(
+                "if `rules.sources` has cluster={old}:…: leave it for now, its Alerts see the \
+                 events of both names"
             ),
             format!(
                 "when no ingest runs as {old} any more: `tidings fleet rename {old} {new} --finish`"
