@@ -77,7 +77,7 @@ pub struct Done {
 /// The cluster does not exist, --yes is missing, its events are not routed, or the server or folder
 /// cannot be used.
 pub async fn run(arguments: &RemoveArguments) -> anyhow::Result<()> {
-    let fleet = Fleet::open(&arguments.location)?;
+    let fleet = Fleet::open_to_change(&arguments.location)?;
     let bus = fleet.bus().await?;
     let records = fleet.records(&bus).await?;
     let name = &arguments.name;

@@ -84,7 +84,7 @@ pub async fn run(arguments: &RenameArguments) -> anyhow::Result<()> {
     let (old, new) = (&arguments.old, &arguments.new);
     ensure!(old != new, "cluster {old}: the new name is the same");
     check_member_name(new)?;
-    let fleet = Fleet::open(&arguments.location)?;
+    let fleet = Fleet::open_to_change(&arguments.location)?;
     let bus = fleet.bus().await?;
     let records = fleet.records(&bus).await?;
     let taken = fleet.check_not_taken(&records, Kind::Cluster, new);
