@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidings_core::bus::clusters::Clusters;
+use tidings_core::bus::clusters::{Clusters, are_still_of_one_cluster};
 use tidings_core::model::origin;
 use tidings_core::model::verdict::Verdict;
 use tidings_core::wire::Cluster;
@@ -12,7 +12,8 @@ use tidings_rules::{Alert, Options};
 /// in an event adds to it. An unknown cluster has no labels and is visible to all namespaces.
 ///
 /// An Alert that lives in a member sees the events of this member, and no others. What the hub
-/// allows its own namespaces does not concern it.
+/// allows its own namespaces does not concern it. A member that is renamed has both names, so that
+/// its rules hold whichever of ingest and `rules.sources` is changed first.
 pub(crate) fn cluster_verdict(
     alert: &Alert,
     cluster: &str,
@@ -22,8 +23,9 @@ pub(crate) fn cluster_verdict(
     static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
     let known = clusters.get(cluster);
     match &alert.member {
-        Some(member) if **member != *cluster => return Some(Verdict::NotTheMembersCluster),
-        Some(_) => {}
+        Some(member) if **member == *cluster => {}
+        Some(member) if are_still_of_one_cluster(clusters, member, cluster) => {}
+        Some(_) => return Some(Verdict::NotTheMembersCluster),
         None => {
             let verdict = hub_verdict(alert, cluster, known, options);
             if verdict.is_some() {
@@ -86,6 +88,7 @@ mod tests {
     use std::sync::Arc;
 
     use serde_json::{Value, json};
+    use tidings_core::model::time::to_proto;
     use tidings_rules::testing::alert;
     use tidings_rules::{Rules, RulesOrigin};
 
@@ -201,6 +204,46 @@ mod tests {
         let alert = rules.alert("secret:apps", "a").unwrap();
         let verdict = cluster_verdict(alert, "secret", &clusters(), &Options::default());
         assert_eq!(verdict, Some(Verdict::OtherCluster), "it may select less");
+    }
+
+    #[test]
+    fn an_alert_of_a_member_sees_its_events_under_both_names() {
+        let at = |second| Some(to_proto(jiff::Timestamp::from_second(second).unwrap()));
+        let record = |name: &str, former: &[&str], added_at| {
+            let cluster = Cluster {
+                name: name.into(),
+                former_names: former.iter().map(|it| (*it).to_owned()).collect(),
+                added_at: at(added_at),
+                ..Cluster::default()
+            };
+            (name.to_owned(), cluster)
+        };
+        let new = record("prod-1", &["dev-1"], 5);
+        let other = record("prod-2", &["dev-2"], 5);
+        let finished = Clusters::from([new.clone(), other.clone()]);
+        let between = Clusters::from([new.clone(), other.clone(), record("dev-1", &[], 2)]);
+        let given_again = Clusters::from([new, other, record("dev-1", &[], 9)]);
+        let options = Options::default();
+        let rules = Rules::compile(&[alert("a", "p").object()], &[], &options);
+        let rules = Arc::new(rules);
+        for (what, clusters, is_same) in [
+            ("both names are valid", &between, true),
+            ("the rename is finished", &finished, true),
+            ("the name is that of another cluster", &given_again, false),
+        ] {
+            for (member, cluster) in [("dev-1", "prod-1"), ("prod-1", "dev-1")] {
+                let rules = rules.clone().of_origin(&RulesOrigin::Member(member.into()));
+                let alert = rules.alert(&format!("{member}:apps"), "a").unwrap();
+                let verdict = |cluster| cluster_verdict(alert, cluster, clusters, &options);
+                let expected = (!is_same).then_some(Verdict::NotTheMembersCluster);
+                assert_eq!(verdict(cluster), expected, "{what}: {member}, {cluster}");
+                assert_eq!(verdict(member), None, "{what}: {member}");
+                for other in ["dev-2", "prod-2"] {
+                    let expected = Some(Verdict::NotTheMembersCluster);
+                    assert_eq!(verdict(other), expected, "{what}: {member}, {other}");
+                }
+            }
+        }
     }
 
     #[test]

@@ -30,6 +30,7 @@ mod set;
 mod taps;
 mod update;
 
+use std::fs::File;
 use std::path::PathBuf;
 
 use anyhow::Context as _;
@@ -104,6 +105,8 @@ struct Fleet {
     folder: Folder,
     description: Description,
     settings: Settings,
+    /// Locks the folder until this is dropped.
+    _lock: Option<File>,
 }
 
 /// Runs `tidings fleet`.
@@ -161,6 +164,19 @@ impl Fleet {
             folder,
             description,
             settings,
+            _lock: None,
+        })
+    }
+
+    /// Opens the fleet for a command that changes the folder: one at a time.
+    fn open_to_change(location: &FleetLocation) -> anyhow::Result<Self> {
+        // A folder without a fleet gets no lock file.
+        Folder::open(&location.dir)?;
+        let lock = Folder::lock(&location.dir)?;
+        let fleet = Self::open(location)?;
+        Ok(Self {
+            _lock: Some(lock),
+            ..fleet
         })
     }
 

@@ -77,6 +77,24 @@ fn check_member(settings: &Settings) -> anyhow::Result<()> {
     }
 }
 
+/// Checks that what waits in the folder is of the cluster. The credentials of a new name do not
+/// permit events of the former one.
+async fn check_renamed(edge: &Bus, state: &EdgeState, settings: &Settings) -> anyhow::Result<()> {
+    let cluster = &settings.cluster;
+    let others = edge.waiting_of_other_clusters(cluster, state).await;
+    let others = others.context("cannot read the events of the own nats-server")?;
+    let Some((other, count)) = others.first_key_value() else {
+        return Ok(());
+    };
+    anyhow::bail!(
+        "the data folder {} has {count} events of cluster {other:?} that the hub does not have, \
+         but cluster is {cluster:?}: start the edge once more with --cluster {other} and its \
+         credentials until `tidings status` shows that nothing waits, or pass another folder with \
+         --data",
+        settings.data.display()
+    )
+}
+
 async fn start(
     context: &Context,
     endpoint: ingest::Endpoint,
@@ -92,6 +110,7 @@ async fn start(
         ..settings.sizing()
     };
     retry_setup(&check, async || edge.set_up_edge(&sizing, &state).await).await?;
+    check_renamed(&edge, &state, settings).await?;
     let stop = &context.stop.holding;
     EdgeWatch::new(edge.clone(), state.clone(), context.metrics.clone())
         .start(check, stop.clone())

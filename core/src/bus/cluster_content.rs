@@ -59,7 +59,14 @@ impl Bus {
         Ok(ClusterEvents { stored, unrouted })
     }
 
-    async fn count_events(&self, cluster: &str, from: u64) -> Result<u64, BusError> {
+    /// The number of events of a cluster from a sequence on.
+    pub(super) async fn count_events(&self, cluster: &str, from: u64) -> Result<u64, BusError> {
+        let filter = format!("events.{}.>", Token::new(cluster));
+        self.count_filtered(&filter, from).await
+    }
+
+    /// The number of events with a subject from a sequence on.
+    pub(super) async fn count_filtered(&self, filter: &str, from: u64) -> Result<u64, BusError> {
         let events = self.jetstream().get_stream_no_info(streams::EVENTS);
         let events = events.await.map_err(unavailable)?;
         let counter = events.create_consumer(pull::Config {
@@ -67,7 +74,7 @@ impl Bus {
             deliver_policy: DeliverPolicy::ByStartSequence {
                 start_sequence: from,
             },
-            filter_subject: format!("events.{}.>", Token::new(cluster)),
+            filter_subject: filter.to_owned(),
             ..pull::Config::default()
         });
         let counter = counter.await.map_err(unavailable)?;

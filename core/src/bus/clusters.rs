@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use async_nats::jetstream::kv::Operation;
 use futures::StreamExt;
+use jiff::Timestamp;
 
 use crate::bus::records::{BucketVersion, Found, Records, decode};
 use crate::bus::{Bus, BusError, streams, unavailable};
+use crate::model::time::from_proto;
 use crate::model::token::Token;
 use crate::wire::Cluster;
 
@@ -25,6 +27,20 @@ pub fn former_names<'a>(clusters: &'a Clusters, name: &str) -> &'a [String] {
 /// Whether two names are those of one cluster, which was renamed.
 pub fn are_names_of_one_cluster(clusters: &Clusters, one: &str, other: &str) -> bool {
     let has = |name: &str, former: &str| former_names(clusters, name).iter().any(|it| it == former);
+    has(one, other) || has(other, one)
+}
+
+/// Whether two names are those of one cluster, and the former one was not given to another cluster
+/// since: then its record is newer than that of the new name.
+pub fn are_still_of_one_cluster(clusters: &Clusters, one: &str, other: &str) -> bool {
+    let added = |name: &str| {
+        let cluster = clusters.get(name);
+        cluster.map(|cluster| from_proto(cluster.added_at).unwrap_or(Timestamp::MIN))
+    };
+    let has = |name: &str, former: &str| {
+        let is_former = former_names(clusters, name).iter().any(|it| it == former);
+        is_former && added(former) <= added(name)
+    };
     has(one, other) || has(other, one)
 }
 

@@ -13,11 +13,13 @@
 //! | file | contents |
 //! |---|---|
 //! | `position` | which events the hub has |
+//! | `foreign` | finds events of another cluster |
 //! | `stored` | reads the events of the edge in order |
 //! | [`forward`] | sends them to the hub |
 //! | `round` | sends some of them at a time |
 //! | [`watch`] | samples the edge's stream, and deletes what the hub has |
 
+mod foreign;
 pub mod forward;
 mod position;
 mod round;

@@ -63,7 +63,7 @@ pub const CLUSTER_POINTS: &[&str] = &[
 /// The fail points of a bridge.
 pub const BRIDGE_POINTS: &[&str] = &["bridge:sending", "bridge:sent", "bridge:acknowledged"];
 
-/// The fail points of `tidings fleet remove` and `tidings fleet rename`.
+/// The fail points of `tidings fleet remove`, `rename` and `add-worker`.
 pub const FLEET_POINTS: &[&str] = &[
     "fleet:revoked",
     "fleet:discarding",

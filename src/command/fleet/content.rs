@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
+use jiff::Timestamp;
 use serde_json::{Value, json};
 use tidings_core::bus::Bus;
 use tidings_core::bus::cluster_content::{ClusterEvents, StateRecord, WaitingDelivery};
+use tidings_core::bus::heartbeats::is_alive;
 use tidings_core::model::time::to_proto;
 use tidings_core::runtime::failpoint::reach;
 use tidings_core::wire::{Heartbeat, Outcome as PublishedOutcome, Record};
@@ -28,6 +30,8 @@ pub struct Content {
     pub states: Vec<StateRecord>,
     pub ids: Ids,
     pub heartbeats: Vec<Heartbeat>,
+    /// Events that edges report that run, and that the hub does not have yet.
+    pub on_edges: u64,
 }
 
 /// The ids at services that the cluster's states have.
@@ -56,6 +60,9 @@ impl Content {
         let reported = bus.heartbeats().await;
         let reported = reported.context("cannot read the bucket heartbeats")?;
         let of_cluster = |report: &Heartbeat| report.cluster == cluster;
+        let heartbeats: Vec<_> = reported.into_iter().filter(of_cluster).collect();
+        bus.sample_clock().await?;
+        let on_edges = on_edges(&heartbeats, bus.clock().now());
         Ok(Self {
             events: bus
                 .events_of(cluster)
@@ -68,7 +75,8 @@ impl Content {
             dead_letters: find::find(bus, &filter).await?.dead_letters,
             states: states.context("cannot read the bucket latest")?,
             ids,
-            heartbeats: reported.into_iter().filter(of_cluster).collect(),
+            heartbeats,
+            on_edges,
         })
     }
 
@@ -94,7 +102,22 @@ impl Content {
             "states": self.states.len(),
             "openIncidents": self.ids.open_incidents,
             "heartbeats": self.heartbeats.len(),
+            "edgeEvents": self.on_edges,
         })
+    }
+
+    /// Checks that no event of the cluster waits on an edge, which could not forward it any more.
+    ///
+    /// # Errors
+    /// Some do.
+    pub fn check_edges(&self, cluster: &str) -> anyhow::Result<()> {
+        ensure!(
+            self.on_edges == 0,
+            "cluster {cluster}: {} events wait on its edges, and the hub could not get them any \
+             more: wait until `tidings status` shows none, or pass --discard-waiting to lose them",
+            self.on_edges
+        );
+        Ok(())
     }
 
     /// Deletes the heartbeats.
@@ -107,6 +130,13 @@ impl Content {
         }
         Ok(())
     }
+}
+
+/// The events that wait on edges that run.
+fn on_edges(heartbeats: &[Heartbeat], now: Timestamp) -> u64 {
+    let alive = heartbeats.iter().filter(|report| is_alive(report, now));
+    let backlogs = alive.filter_map(|report| report.edge.as_ref());
+    backlogs.map(|backlog| backlog.waiting).sum()
 }
 
 impl Ids {

@@ -3,6 +3,7 @@
 //! ```text
 //! DIR/nats.conf         configuration of nats-server
 //! DIR/fleet.json        the server's address, and the public keys
+//! DIR/lock          locked by the command that changes the folder
 //! DIR/accounts/         accounts as the server knows them; nats-server writes here, too
 //! DIR/members/*.jwt     the account of each member as it was last pushed
 //! DIR/keys/*.nk         secret keys of operator and accounts: keep a backup, and no other copy
@@ -10,6 +11,7 @@
 //! ```
 
 use std::collections::BTreeMap;
+use std::fs::{File, TryLockError};
 use std::io::Write as _;
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -37,12 +39,48 @@ pub struct Description {
     /// The storage limit of the hub's account, in bytes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub storage: Option<u64>,
-    /// The workers of pools, by name: their pool.
+    /// The workers of pools, by name.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub workers: BTreeMap<String, String>,
+    pub workers: BTreeMap<String, PoolWorker>,
     /// Public keys of users of the hub's account that are revoked, each with the time.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub revoked: BTreeMap<String, i64>,
+}
+
+/// A worker of a pool, as `fleet.json` describes it.
+#[derive(Clone, Debug, Deserialize, Eq, PartialEq, Serialize)]
+#[serde(from = "StoredPoolWorker", rename_all = "camelCase")]
+pub struct PoolWorker {
+    /// The pool.
+    pub pool: String,
+    /// The public key of its credentials. Older versions of Tidings did not write it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
+}
+
+/// Both forms of a worker: older versions of Tidings wrote the pool only.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum StoredPoolWorker {
+    Pool(String),
+    #[serde(rename_all = "camelCase")]
+    Described {
+        pool: String,
+        #[serde(default)]
+        public_key: Option<String>,
+    },
+}
+
+impl From<StoredPoolWorker> for PoolWorker {
+    fn from(stored: StoredPoolWorker) -> Self {
+        match stored {
+            StoredPoolWorker::Pool(pool) => Self {
+                pool,
+                public_key: None,
+            },
+            StoredPoolWorker::Described { pool, public_key } => Self { pool, public_key },
+        }
+    }
 }
 
 impl Folder {
@@ -85,6 +123,28 @@ impl Folder {
         let description = serde_json::from_slice(&text)
             .with_context(|| format!("{} is invalid", file.display()))?;
         Ok((folder, description))
+    }
+
+    /// Waits until no other command changes the folder. Others wait as long as the returned file is
+    /// open.
+    ///
+    /// # Errors
+    /// The lock file cannot be written.
+    pub fn lock(path: &Path) -> anyhow::Result<File> {
+        let path = path.join("lock");
+        let unusable = || format!("cannot lock {}", path.display());
+        let mut options = std::fs::OpenOptions::new();
+        options.write(true).create(true).truncate(false).mode(0o600);
+        let file = options.open(&path).with_context(unusable)?;
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => {
+                eprintln!("another `tidings fleet` changes the folder: waiting for it to end");
+            }
+            Err(TryLockError::Error(error)) => return Err(error).with_context(unusable),
+        }
+        file.lock().with_context(unusable)?;
+        Ok(file)
     }
 
     /// Writes `fleet.json`.
@@ -170,9 +230,19 @@ impl Folder {
     pub fn existing_key(&self, name: &str) -> anyhow::Result<KeyPair> {
         let file = format!("keys/{name}.nk");
         let seed = self.read(&file)?;
-        let seed =
-            seed.with_context(|| format!("{} does not exist", self.0.join(&file).display()))?;
-        KeyPair::from_seed(seed.trim()).with_context(|| format!("{file} is no key"))
+        let path = self.0.join(&file);
+        let seed = seed.with_context(|| format!("{} does not exist", path.display()))?;
+        KeyPair::from_seed(seed.trim()).with_context(|| format!("{} is no key", path.display()))
+    }
+
+    /// Whether a file exists, also one that cannot be read.
+    ///
+    /// # Errors
+    /// It cannot be said.
+    pub fn has(&self, name: &str) -> anyhow::Result<bool> {
+        let file = self.0.join(name);
+        let exists = file.try_exists();
+        exists.with_context(|| format!("cannot look for {}", file.display()))
     }
 }
 
@@ -196,5 +266,36 @@ fn file_name(name: &str) -> String {
     match name.contains('/') || name.starts_with('.') || name.len() > 100 {
         true => Token::new(name).to_string(),
         false => name.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn workers_of_an_older_version_are_read_and_written_in_the_new_form() {
+        let text = r#"{"url": "", "hub": "", "system": "", "workers": {
+            "old": "edge", "new": {"pool": "edge", "publicKey": "UAB"}}}"#;
+        let description: Description = serde_json::from_str(text).unwrap();
+        let keys = |name: &str| {
+            let worker = &description.workers[name];
+            (worker.pool.as_str(), worker.public_key.as_deref())
+        };
+        assert_eq!(keys("old"), ("edge", None));
+        assert_eq!(keys("new"), ("edge", Some("UAB")));
+        let written = serde_json::to_value(&description).unwrap();
+        assert_eq!(written["workers"]["old"]["pool"], "edge");
+        assert_eq!(written["workers"]["new"]["publicKey"], "UAB");
+    }
+
+    #[test]
+    fn the_folder_is_locked_as_long_as_the_file_is_open() {
+        let folder = tempfile::tempdir().unwrap();
+        let first = Folder::lock(folder.path()).unwrap();
+        let file = File::open(folder.path().join("lock")).unwrap();
+        assert!(file.try_lock().is_err());
+        drop(first);
+        file.try_lock().unwrap();
     }
 }

@@ -94,7 +94,7 @@ pub struct LabelArguments {
 /// The cluster exists, an argument is invalid, or the server or folder cannot be used.
 pub async fn add(arguments: AddArguments) -> anyhow::Result<()> {
     let cluster = described(&arguments)?;
-    let fleet = Fleet::open(&arguments.location)?;
+    let fleet = Fleet::open_to_change(&arguments.location)?;
     let (bus, name) = (fleet.bus().await?, &arguments.name);
     let records = fleet.records(&bus).await?;
     let taken = fleet.check_not_taken(&records, Kind::Cluster, name);
@@ -261,7 +261,7 @@ pub async fn label(arguments: &LabelArguments) -> anyhow::Result<()> {
 }
 
 async fn existing(arguments: &NameArguments) -> anyhow::Result<(Fleet, ClusterRecords)> {
-    let fleet = Fleet::open(&arguments.location)?;
+    let fleet = Fleet::open_to_change(&arguments.location)?;
     let records = fleet.records(&fleet.bus().await?).await?;
     require(records.load(&arguments.name).await?.0, &arguments.name)?;
     Ok((fleet, records))

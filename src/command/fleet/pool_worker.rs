@@ -1,11 +1,12 @@
 //! `tidings fleet add-worker`: credentials for a worker that serves one pool, outside of the hub.
 
-use anyhow::ensure;
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use nkeys::{KeyPair, KeyPairType};
 use tidings_core::model::access::section;
+use tidings_core::runtime::failpoint::reach;
 
-use super::folder::{Description, member_credentials};
+use super::folder::{Description, PoolWorker, member_credentials};
 use super::holders::Kind;
 use super::members::check_member_name;
 use super::permissions::User;
@@ -36,7 +37,8 @@ pub struct RemoveArguments {
     name: String,
 }
 
-/// Issues credentials for the worker of a pool. A run that failed can be repeated.
+/// Issues credentials for the worker of a pool. A run that failed can be repeated; one that was
+/// killed may have recorded the worker, which is removed first then.
 ///
 /// # Errors
 /// A name is invalid or taken, or the server or folder cannot be used.
@@ -44,7 +46,7 @@ pub async fn add(arguments: &AddArguments) -> anyhow::Result<()> {
     let (name, pool) = (&arguments.name, &arguments.pool);
     check_member_name(name)?;
     labels::check_name(pool).map_err(|_| anyhow::anyhow!("--pool {pool:?}: invalid name"))?;
-    let fleet = Fleet::open(&arguments.location)?;
+    let fleet = Fleet::open_to_change(&arguments.location)?;
     let mut description = fleet.description.clone();
     ensure!(
         !description.workers.contains_key(name),
@@ -66,9 +68,15 @@ pub async fn add(arguments: &AddArguments) -> anyhow::Result<()> {
     let at = jiff::Timestamp::now().as_second();
     let jwt = claims::user(&hub, &key.public_key(), name, &user, at)?;
     let text = claims::credentials(&jwt, &key.seed()?);
-    fleet.folder.write(&member_credentials(name), &text)?;
-    description.workers.insert(name.clone(), pool.clone());
+    // Credentials whose key is not recorded could not be revoked.
+    let worker = PoolWorker {
+        pool: pool.clone(),
+        public_key: Some(key.public_key()),
+    };
+    description.workers.insert(name.clone(), worker);
     fleet.folder.describe(&description)?;
+    reach("fleet:issued");
+    fleet.folder.write(&member_credentials(name), &text)?;
     print_line(&format!(
         "{}: pass it to `tidings worker --pool {pool}` as nats.credentials",
         fleet.folder.path(&member_credentials(name))?.display()
@@ -79,26 +87,22 @@ pub async fn add(arguments: &AddArguments) -> anyhow::Result<()> {
 /// Revokes the credentials of a worker. A run that failed can be repeated.
 ///
 /// # Errors
-/// The worker does not exist, its credentials file is gone, or the server or folder cannot be used.
+/// The worker does not exist, or the server or folder cannot be used. An older version of Tidings
+/// did not record its key, and its credentials file is gone.
 pub async fn remove(arguments: &RemoveArguments) -> anyhow::Result<()> {
     let name = &arguments.name;
-    let mut fleet = Fleet::open(&arguments.location)?;
-    ensure!(
-        fleet.description.workers.contains_key(name),
-        "worker {name} not found: `fleet.json` lists workers"
-    );
+    let mut fleet = Fleet::open_to_change(&arguments.location)?;
+    let worker = fleet.description.workers.get(name);
+    let worker =
+        worker.with_context(|| format!("worker {name} not found: `fleet.json` lists workers"))?;
     let file = member_credentials(name);
-    let text = fleet.folder.read(&file)?;
-    let seed = text
-        .as_deref()
-        .and_then(|text| section(text, "USER NKEY SEED"));
-    let key = seed.and_then(|seed| KeyPair::from_seed(seed).ok());
-    let Some(key) = key else {
-        anyhow::bail!("{file} is needed to revoke worker {name}: put it back, and try again")
+    let key = match &worker.public_key {
+        Some(key) => key.clone(),
+        None => fleet.key_of_file(name)?,
     };
     let now = jiff::Timestamp::now().as_second();
     let mut description: Description = fleet.description.clone();
-    description.revoked.insert(key.public_key(), now);
+    description.revoked.insert(key, now);
     fleet.folder.describe(&description)?;
     fleet.description = description.clone();
     fleet.update_hub().await?;
@@ -107,4 +111,20 @@ pub async fn remove(arguments: &RemoveArguments) -> anyhow::Result<()> {
     fleet.folder.remove(&file)?;
     print_line(&format!("credentials of worker {name} revoked"))?;
     Ok(())
+}
+
+impl Fleet {
+    /// The public key of a worker that an older version of Tidings added.
+    fn key_of_file(&self, name: &str) -> anyhow::Result<String> {
+        let file = member_credentials(name);
+        let text = self.folder.read(&file)?;
+        let seed = text
+            .as_deref()
+            .and_then(|text| section(text, "USER NKEY SEED"));
+        let key = seed.and_then(|seed| KeyPair::from_seed(seed).ok());
+        let key = key.with_context(|| {
+            format!("{file} is needed to revoke worker {name}: put it back, and try again")
+        })?;
+        Ok(key.public_key())
+    }
 }

@@ -10,7 +10,7 @@
 
 use std::time::Duration;
 
-use anyhow::{bail, ensure};
+use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::json;
 use tidings_core::bus::Bus;
@@ -19,7 +19,7 @@ use tidings_core::model::time::to_proto;
 use tidings_core::runtime::failpoint::reach;
 
 use super::content::{Content, discard};
-use super::folder::{member_credentials, member_key};
+use super::folder::{member_account, member_credentials, member_key};
 use super::{Fleet, FleetLocation, Output, members};
 use crate::command::tool::{count, print_line};
 
@@ -37,6 +37,9 @@ pub struct RemoveArguments {
     /// Store its ready and parked deliveries as dead letters, instead of delivering them
     #[arg(long)]
     discard: bool,
+    /// Lose the events that wait on edges of the cluster, instead of refusing the removal
+    #[arg(long)]
+    discard_waiting: bool,
     /// Print what would change, and change nothing
     #[arg(long)]
     pub(super) dry_run: bool,
@@ -74,7 +77,7 @@ pub struct Done {
 /// The cluster does not exist, --yes is missing, its events are not routed, or the server or folder
 /// cannot be used.
 pub async fn run(arguments: &RemoveArguments) -> anyhow::Result<()> {
-    let fleet = Fleet::open(&arguments.location)?;
+    let fleet = Fleet::open_to_change(&arguments.location)?;
     let bus = fleet.bus().await?;
     let records = fleet.records(&bus).await?;
     let name = &arguments.name;
@@ -98,6 +101,9 @@ pub async fn run(arguments: &RemoveArguments) -> anyhow::Result<()> {
         );
         return Ok(());
     }
+    if !arguments.discard_waiting {
+        content.check_edges(name)?;
+    }
     let done = fleet.retire(&bus, &records, name, plan).await?;
     if is_json {
         return print_json(name, &content, Some(done));
@@ -106,19 +112,38 @@ pub async fn run(arguments: &RemoveArguments) -> anyhow::Result<()> {
 }
 
 impl Fleet {
-    /// Fails if there is neither a record nor a key of the cluster. The key stays after a removal,
-    /// so that revocations are not forgotten.
-    pub(super) async fn require_known(
-        &self,
-        records: &ClusterRecords,
-        name: &str,
-    ) -> anyhow::Result<()> {
-        let has_key = self.folder.existing_key(&member_key(name)).is_ok();
-        let is_known = has_key || records.load(name).await?.0.is_some();
+    /// Fails if nothing is known of the cluster, or if its credentials cannot be revoked.
+    async fn require_known(&self, records: &ClusterRecords, name: &str) -> anyhow::Result<()> {
         ensure!(
-            is_known,
+            self.knows(records, name).await?,
             "cluster {name} not found: see `tidings fleet list`"
         );
+        self.check_revocable(name)
+    }
+
+    /// Whether credentials of the cluster may exist. The key and the account stay after a removal,
+    /// so that revocations are not forgotten.
+    pub(super) async fn knows(&self, records: &ClusterRecords, name: &str) -> anyhow::Result<bool> {
+        for file in [
+            format!("keys/{}.nk", member_key(name)),
+            member_account(name),
+        ] {
+            if self.folder.has(&file)? {
+                return Ok(true);
+            }
+        }
+        Ok(records.load(name).await?.0.is_some())
+    }
+
+    /// Checks that the key of the cluster's account can be used.
+    pub(super) fn check_revocable(&self, name: &str) -> anyhow::Result<()> {
+        let key = self.folder.existing_key(&member_key(name));
+        key.with_context(|| {
+            format!(
+                "the credentials of cluster {name} cannot be revoked without the key of its \
+                 account, and nothing was changed: put the file back from a backup"
+            )
+        })?;
         Ok(())
     }
 
@@ -130,7 +155,8 @@ impl Fleet {
         name: &str,
         plan: Plan,
     ) -> anyhow::Result<Done> {
-        if self.folder.existing_key(&member_key(name)).is_ok() {
+        if self.knows(records, name).await? {
+            self.check_revocable(name)?;
             self.revoke(name).await?;
         }
         if records.load(name).await?.0.is_some() {
@@ -184,6 +210,9 @@ async fn wait_until_routed(bus: &Bus, name: &str) -> anyhow::Result<()> {
 fn lines(name: &str, content: &Content, plan: Plan) -> Vec<String> {
     let mut lines = vec![format!("cluster {name}: its credentials are revoked")];
     let mut add = |line: String| lines.push(format!("cluster {name}: {line}"));
+    if content.on_edges > 0 {
+        add(on_edges(content));
+    }
     let events = content.events;
     if events.stored > 0 {
         add(format!(
@@ -232,6 +261,12 @@ fn lines(name: &str, content: &Content, plan: Plan) -> Vec<String> {
         ));
     }
     lines
+}
+
+/// What becomes of events that the hub does not have yet.
+pub(super) fn on_edges(content: &Content) -> String {
+    let events = number(content.on_edges, "event");
+    format!("{events} on edges, which would be lost: needs --discard-waiting")
 }
 
 fn number(number: u64, noun: &str) -> String {

@@ -18,7 +18,7 @@ use tidings_rules::Alert;
 use super::content::Content;
 use super::holders::Kind;
 use super::members::check_member_name;
-use super::remove::{Plan, print_all};
+use super::remove::{Plan, on_edges, print_all};
 use super::{Fleet, FleetLocation, Output};
 use crate::command::rules;
 use crate::command::tool::{count, print_line};
@@ -39,6 +39,9 @@ pub struct RenameArguments {
     /// Second step: revoke the credentials of the old name, and delete its record
     #[arg(long)]
     finish: bool,
+    /// Lose the events that wait on edges under the old name, instead of refusing --finish
+    #[arg(long, requires = "finish")]
+    discard_waiting: bool,
     /// Print what would change, and change nothing
     #[arg(long)]
     dry_run: bool,
@@ -81,12 +84,15 @@ pub async fn run(arguments: &RenameArguments) -> anyhow::Result<()> {
     let (old, new) = (&arguments.old, &arguments.new);
     ensure!(old != new, "cluster {old}: the new name is the same");
     check_member_name(new)?;
-    let fleet = Fleet::open(&arguments.location)?;
+    let fleet = Fleet::open_to_change(&arguments.location)?;
     let bus = fleet.bus().await?;
     let records = fleet.records(&bus).await?;
     let taken = fleet.check_not_taken(&records, Kind::Cluster, new);
     taken.await?;
     let before = before(arguments, &records).await?;
+    if arguments.finish && fleet.knows(&records, old).await? {
+        fleet.check_revocable(old)?;
+    }
     let alerts = alerts(arguments).await?;
     let changes = Changes::of(&bus, arguments, alerts).await?;
     let is_json = arguments.output == Output::Json;
@@ -97,6 +103,9 @@ pub async fn run(arguments: &RenameArguments) -> anyhow::Result<()> {
         match arguments.finish {
             false => fleet.prepare(&records, old, before).await?,
             true => {
+                if !arguments.discard_waiting {
+                    changes.content.check_edges(old)?;
+                }
                 let plan = Plan {
                     discards: false,
                     deletes_states: false,
@@ -216,6 +225,9 @@ impl Changes {
             lines.push(format!(
                 "{old}: its credentials are revoked, its record is deleted"
             ));
+            if content.on_edges > 0 {
+                lines.push(format!("{old}: {}", on_edges(content)));
+            }
             if self.running > 0 {
                 lines.push(format!(
                     "{old}: {} report that they run under this name, and will answer 503",
@@ -321,13 +333,23 @@ impl Fleet {
     fn next_step(&self, arguments: &RenameArguments) -> anyhow::Result<Vec<String>> {
         let (old, new) = (&arguments.old, &arguments.new);
         if arguments.finish {
-            return Ok(vec![format!("cluster {old} is now {new}")]);
+            return Ok(vec![
+                format!("cluster {old} is now {new}"),
+                format!(
+                    "if `rules.sources` has cluster={old}:…: change it to cluster={new}:… when \
+                     `tidings deliveries list` shows nothing in namespaces {old}:…"
+                ),
+            ]);
         }
         let file = self.folder.path(&super::folder::member_credentials(new))?;
         Ok(vec![
             format!(
                 "{}: pass it to `tidings ingest --cluster {new}` as nats.credentials",
                 file.display()
+            ),
+            format!(
+                "if `rules.sources` has cluster={old}:…: leave it for now, its Alerts see the \
+                 events of both names"
             ),
             format!(
                 "when no ingest runs as {old} any more: `tidings fleet rename {old} {new} --finish`"

@@ -69,7 +69,7 @@ pub async fn add(arguments: &AddTapArguments) -> anyhow::Result<()> {
     let name = &arguments.name;
     check_member_name(name)?;
     let filter = filter(arguments)?;
-    let fleet = Fleet::open(&arguments.location)?;
+    let fleet = Fleet::open_to_change(&arguments.location)?;
     // A run that failed left a tap without a key.
     let former = fleet.tap(name)?;
     ensure!(
@@ -106,7 +106,7 @@ fn filter(arguments: &AddTapArguments) -> anyhow::Result<String> {
 /// # Errors
 /// The folder cannot be used.
 pub fn find(location: &FleetLocation, name: &str) -> anyhow::Result<Option<FleetTap>> {
-    let fleet = Fleet::open(location)?;
+    let fleet = Fleet::open_to_change(location)?;
     let tap = fleet.tap(name)?;
     Ok(tap.map(|tap| FleetTap { fleet, tap }))
 }

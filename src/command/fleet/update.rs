@@ -24,7 +24,7 @@ pub struct UpdateArguments {
 /// # Errors
 /// The server or folder cannot be used.
 pub async fn run(arguments: &UpdateArguments) -> anyhow::Result<()> {
-    let fleet = Fleet::open(&arguments.location)?;
+    let fleet = Fleet::open_to_change(&arguments.location)?;
     fleet.update_hub().await?;
     let records = fleet.records(&fleet.bus().await?).await?;
     let clusters = records.all().await?;
@@ -62,8 +62,8 @@ impl Fleet {
         self.push_hub().await?;
         let hub = self.folder.existing_key("hub")?;
         let at = jiff::Timestamp::now().as_second();
-        for (name, pool) in &self.description.workers {
-            let (name, pool) = (name.clone(), pool.clone());
+        for (name, worker) in &self.description.workers {
+            let (name, pool) = (name.clone(), worker.pool.clone());
             let file = member_credentials(&name);
             let user = User::PoolWorker {
                 name: name.clone(),

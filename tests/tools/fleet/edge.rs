@@ -4,6 +4,7 @@ mod cut;
 mod full;
 mod killed;
 mod life;
+mod renamed;
 mod repeated;
 
 use std::path::PathBuf;

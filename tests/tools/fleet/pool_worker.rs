@@ -138,10 +138,62 @@ async fn names_of_workers_and_clusters_are_not_mixed_up() {
         (&["add-worker", "worker", "--pool", "edge"], &["worker"]),
         (&["add-worker", "other", "--pool", "a b"], &["--pool"]),
         (&["add", "near"], &["near", "worker"]),
+        (
+            &["rename", "dev-1", "near", "--yes"],
+            &["near", "a worker has this name"],
+        ),
         (&["remove-worker", "other"], &["other", "not found"]),
     ] {
         fleet.run(arguments).await.assert_error_names(names);
     }
     assert_eq!(std::fs::read(&file).unwrap(), before);
     assert!(!text(&file).is_empty());
+}
+
+#[tokio::test]
+async fn a_worker_is_revoked_also_without_its_credentials_file() {
+    let fleet = Fleet::start().await;
+    let _hub = fleet.hub().await;
+    let description = || {
+        let text = std::fs::read(fleet.dir.join("fleet.json")).unwrap();
+        serde_json::from_slice::<serde_json::Value>(&text).unwrap()
+    };
+    let add = ["add-worker", "near", "--pool", "edge"];
+    let remove = ["remove-worker", "near"];
+    // Killed before the file is written.
+    fleet.run_until("fleet:issued", &add).await;
+    let key = description()["workers"]["near"]["publicKey"].clone();
+    assert!(!fleet.credentials("near").exists());
+    let removed = fleet.run(&remove).await;
+    assert_eq!(removed.status, Some(0), "{removed:?}");
+    assert!(description()["revoked"][key.as_str().unwrap()].is_i64());
+
+    let added = fleet.run(&add).await;
+    assert_eq!(added.status, Some(0), "{added:?}");
+    let moved = fleet.rig.folder().join("moved.creds");
+    std::fs::rename(fleet.credentials("near"), &moved).unwrap();
+    Intruder::connect(fleet.rig.url(), &moved).await;
+    let removed = fleet.run(&remove).await;
+    assert_eq!(removed.status, Some(0), "{removed:?}");
+    let credentials = std::fs::read_to_string(&moved).unwrap();
+    let options = async_nats::ConnectOptions::with_credentials(&credentials).unwrap();
+    assert!(options.connect(fleet.rig.url()).await.is_err());
+}
+
+#[tokio::test]
+async fn commands_at_once_on_one_folder_lose_no_worker() {
+    let fleet = Fleet::start().await;
+    fleet.add("dev-1").await;
+    let names = ["one", "two", "three", "four"];
+    let added = futures::future::join_all(names.iter().map(async |name| {
+        let add = ["add-worker", name, "--pool", "edge"];
+        fleet.run(&add).await
+    }));
+    for added in added.await {
+        assert_eq!(added.status, Some(0), "{added:?}");
+    }
+    for name in names {
+        let removed = fleet.run(&["remove-worker", name]).await;
+        assert_eq!(removed.status, Some(0), "{name} {removed:?}");
+    }
 }

@@ -45,7 +45,7 @@ async fn a_removal_says_what_it_changes_and_delivers_what_was_accepted() {
     let counts = json!({
         "cluster": "dev-1", "done": false, "events": 1, "unroutedEvents": 0, "readyDeliveries": 0,
         "parkedDeliveries": 1, "deadLetters": 0, "states": 0, "openIncidents": [],
-        "heartbeats": planned["heartbeats"], "discarded": 0, "statesDeleted": 0,
+        "heartbeats": planned["heartbeats"], "edgeEvents": 0, "discarded": 0, "statesDeleted": 0,
     });
     assert_eq!(planned, counts);
     assert_ne!(refused.status, Some(0));
@@ -212,4 +212,35 @@ async fn a_removal_names_open_incidents_and_deletes_what_is_recorded_of_them() {
     );
     let left = removed(&fleet, &["dev-1", "--dry-run"]).await;
     assert_eq!(left["states"], 0);
+}
+
+#[tokio::test]
+async fn a_cluster_whose_key_cannot_be_used_is_not_removed() {
+    let fleet = Fleet::start().await;
+    fleet.add("dev-1").await;
+    let prepared = fleet.run(&["rename", "dev-1", "prod-1", "--yes"]).await;
+    assert_eq!(prepared.status, Some(0), "{prepared:?}");
+    let key = fleet.dir.join("keys/member-dev-1.nk");
+    let kept = std::fs::read(&key).unwrap();
+    let damage: [&dyn Fn(); 2] = [&|| std::fs::write(&key, "damaged").unwrap(), &|| {
+        std::fs::remove_file(&key).unwrap()
+    }];
+    for damage in damage {
+        damage();
+        for command in [
+            &["remove", "dev-1", "--yes"][..],
+            &["rename", "dev-1", "prod-1", "--finish", "--yes"],
+        ] {
+            let refused = fleet.run(command).await;
+            refused.assert_error_names(&["dev-1", "keys/member-dev-1.nk"]);
+            assert!(!refused.stdout.contains("revoked"), "{refused:?}");
+            assert_eq!(fleet.names().await, ["dev-1", "prod-1"]);
+            assert!(fleet.credentials("dev-1").exists());
+        }
+    }
+
+    std::fs::write(&key, kept).unwrap();
+    let removed = fleet.run(&["remove", "dev-1", "--yes"]).await;
+    assert_eq!(removed.status, Some(0), "{removed:?}");
+    assert_eq!(fleet.names().await, ["prod-1"]);
 }

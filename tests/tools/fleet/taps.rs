@@ -392,4 +392,8 @@ async fn a_tap_has_a_name_of_its_own_and_a_filter_for_events() {
         .run(&["add", "audit"])
         .await
         .assert_error_names(&["audit", "a tap has this name"]);
+    fleet
+        .run(&["rename", "dev-1", "audit", "--yes"])
+        .await
+        .assert_error_names(&["audit", "a tap has this name"]);
 }
