@@ -50,17 +50,31 @@ pub fn lock(data: &Path) -> anyhow::Result<File> {
     Ok(file)
 }
 
-/// Three quarters of the free disk space, but no more than the streams can use.
+/// Three quarters of the disk space that is free or that the folder uses already, but no more than
+/// the streams can use. A limit below what is stored would refuse every write.
 pub fn storage_limit(data: &Path) -> anyhow::Result<u64> {
     let disk = rustix::fs::statvfs(data)
         .with_context(|| format!("cannot read the free space of {}", data.display()))?;
     let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    let used = disk_usage(data);
     ensure!(
-        free >= 64 << 20,
+        free + used >= 64 << 20,
         "the data folder {} is on a disk with less than 64 MiB free: pass another with --data",
         data.display()
     );
-    Ok((free / 4 * 3).min(MAX_STORAGE))
+    Ok(((free + used) / 4 * 3).max(used).min(MAX_STORAGE))
+}
+
+/// The disk space that the files of a folder use, in bytes. What cannot be read counts as nothing.
+fn disk_usage(folder: &Path) -> u64 {
+    use std::os::unix::fs::MetadataExt as _;
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let used = entries.map(|entry| match entry.metadata() {
+        Ok(metadata) if metadata.is_dir() => disk_usage(&entry.path()),
+        Ok(metadata) => metadata.blocks().saturating_mul(512),
+        Err(_) => 0,
+    });
+    used.sum()
 }
 
 /// Checks that the folder's disk can be written, after an error. A quota or a broken disk refuses

@@ -5,6 +5,7 @@ use clap::Args;
 use nkeys::{KeyPair, KeyPairType};
 use serde_json::json;
 use tidings_core::bus::clusters::ClusterRecords;
+use tidings_core::model::origin;
 use tidings_core::model::time::to_proto;
 use tidings_core::wire::Cluster;
 
@@ -136,10 +137,11 @@ fn described(arguments: &AddArguments) -> anyhow::Result<Cluster> {
 /// Checks a new name: the credentials of the hub's own users must not be replaced.
 pub fn check_member_name(name: &str) -> anyhow::Result<()> {
     labels::check_name(name)?;
-    let is_of_hub = User::HUB.iter().any(|(user, _)| *user == name) || name == SYSTEM;
+    let is_reserved = [SYSTEM, "cluster", origin::FOLDER].contains(&name);
+    let is_of_hub = User::HUB.iter().any(|(user, _)| *user == name) || is_reserved;
     ensure!(
         !is_of_hub,
-        "cluster {name}: this is the name of a user of the hub; choose another name"
+        "cluster {name}: this name is reserved; choose another name"
     );
     Ok(())
 }
