@@ -11,7 +11,8 @@ use parking_lot::Mutex;
 use tidings_core::bus::Bus;
 use tidings_core::bus::records::Found;
 use tidings_core::runtime::codes::log as codes;
-use tidings_core::wire::Cluster;
+use tidings_core::runtime::log_pace::LogPace;
+use tidings_core::wire::{Cluster, EdgeQuota};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
@@ -31,10 +32,13 @@ struct Limits {
 #[derive(Clone, Default)]
 pub struct Quota {
     state: Arc<Mutex<State>>,
+    /// The own server of an edge, which records the quota there.
+    edge: Option<Bus>,
 }
 
 #[derive(Debug, Default)]
 struct State {
+    limits: Limits,
     events: Bucket,
     bytes: Bucket,
 }
@@ -50,6 +54,21 @@ struct Bucket {
 }
 
 impl Quota {
+    /// The quota of an edge: the one that it recorded last, until that of the hub is read. Changes
+    /// are recorded on its own server.
+    pub fn of_edge(edge: Bus, last: EdgeQuota) -> Self {
+        let quota = Self {
+            edge: Some(edge),
+            ..Self::default()
+        };
+        let last = Limits {
+            events: last.events_per_second,
+            bytes: last.bytes_per_second,
+        };
+        quota.state.lock().set(last, Instant::now());
+        quota
+    }
+
     /// Takes an event of this size out of the quota.
     ///
     /// # Errors
@@ -61,7 +80,8 @@ impl Quota {
     /// Reads the quota of a cluster again and again until `stop`. While it cannot be read, and
     /// after the bucket was deleted, the last one stays in effect.
     pub async fn follow(self, bus: Bus, cluster: String, stop: CancellationToken) {
-        let mut limits = Limits::default();
+        let mut kept = self.state.lock().limits;
+        let mut pace = LogPace::default();
         loop {
             let read = match bus.cluster(&cluster).await {
                 Ok(Found::Record(record)) => Some(Limits::of(&record)),
@@ -69,21 +89,53 @@ impl Quota {
                 // A bucket that was deleted and is empty again ends no quota.
                 Ok(Found::Missing) | Err(_) => None,
             };
-            if let Some(read) = read.filter(|read| *read != limits) {
-                limits = read;
-                self.state.lock().set(limits, Instant::now());
-                tracing::info!(
-                    code = codes::QUOTA_CHANGED,
-                    cluster,
-                    events_per_second = limits.events,
-                    bytes_per_second = limits.bytes,
-                    "quota of the cluster"
-                );
+            if let Some(limits) = read {
+                self.keep(limits, &mut kept, &mut pace).await;
+                self.change(limits, &cluster);
             }
             let pause = tokio::time::sleep(READ_EVERY);
             if stop.run_until_cancelled(pause).await.is_none() {
                 return;
             }
+        }
+    }
+
+    fn change(&self, limits: Limits, cluster: &str) {
+        {
+            let mut state = self.state.lock();
+            if state.limits == limits {
+                return;
+            }
+            state.set(limits, Instant::now());
+        }
+        tracing::info!(
+            code = codes::QUOTA_CHANGED,
+            cluster,
+            events_per_second = limits.events,
+            bytes_per_second = limits.bytes,
+            "quota of the cluster"
+        );
+    }
+
+    /// Records the quota on the own server of an edge, if it is not recorded.
+    async fn keep(&self, limits: Limits, kept: &mut Limits, pace: &mut LogPace) {
+        let Some(edge) = self.edge.as_ref().filter(|_| *kept != limits) else {
+            return;
+        };
+        let quota = EdgeQuota {
+            events_per_second: limits.events,
+            bytes_per_second: limits.bytes,
+        };
+        match edge.keep_edge_quota(&quota).await {
+            Ok(()) => *kept = limits,
+            Err(error) if pace.is_due(&error.to_string(), std::time::Instant::now()) => {
+                tracing::warn!(
+                    code = codes::EDGE_QUOTA_NOT_KEPT,
+                    %error,
+                    "the quota is not recorded on the edge, retrying"
+                );
+            }
+            Err(_) => {}
         }
     }
 }
@@ -99,6 +151,7 @@ impl Limits {
 
 impl State {
     fn set(&mut self, limits: Limits, now: Instant) {
+        self.limits = limits;
         self.events.set(limits.events, now);
         self.bytes.set(limits.bytes, now);
     }

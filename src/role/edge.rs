@@ -120,7 +120,7 @@ async fn start(
         .start(storage, stop.clone())
         .await;
     tokio::spawn(server.restarter().run(edge.clone(), stop.clone()));
-    let quota = Quota::default();
+    let quota = Quota::of_edge(edge.clone(), state.quota());
     endpoint.start_storing(context, &edge, quota.clone())?;
     let hub = Hub {
         context: context.clone(),
@@ -175,6 +175,7 @@ impl Hub {
             state: self.state.clone(),
             metrics: context.metrics.clone(),
             check: context.health.warning_check("hub"),
+            memory: usize::try_from(context.memory.forwarding).unwrap_or(usize::MAX),
         };
         let check = context.health.warning_check("publish");
         tokio::join!(

@@ -12,16 +12,19 @@
 //!
 //! | file | contents |
 //! |---|---|
-//! | `position` | which events the hub has |
+//! | `position`, `known` | which events the hub has |
 //! | `foreign` | finds events of another cluster |
 //! | `stored` | reads the events of the edge in order |
 //! | [`forward`] | sends them to the hub |
 //! | `round` | sends some of them at a time |
+//! | `quota` | the last quota that the edge knows |
 //! | [`watch`] | samples the edge's stream, and deletes what the hub has |
 
 mod foreign;
 pub mod forward;
+mod known;
 mod position;
+mod quota;
 mod round;
 mod stored;
 pub mod watch;
@@ -29,10 +32,12 @@ pub mod watch;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
+
 use crate::bus::setup::{SetupError, StreamPolicy};
 use crate::bus::streams::{self, Sizing};
 use crate::bus::{Bus, BusError};
-use crate::wire::EdgeBacklog;
+use crate::wire::{EdgeBacklog, EdgeQuota};
 
 /// What the tasks of an edge share.
 #[derive(Debug, Default)]
@@ -41,6 +46,7 @@ pub struct EdgeState {
     forwarded: AtomicU64,
     waiting: AtomicU64,
     oldest_ms: AtomicU64,
+    quota: Mutex<EdgeQuota>,
 }
 
 impl EdgeState {
@@ -50,6 +56,11 @@ impl EdgeState {
             waiting: self.waiting.load(Ordering::Relaxed),
             oldest_ms: self.oldest_ms.load(Ordering::Relaxed),
         }
+    }
+
+    /// The quota that the edge knew last, as it was recorded before the process started.
+    pub fn quota(&self) -> EdgeQuota {
+        *self.quota.lock()
     }
 
     fn forwarded(&self) -> u64 {
@@ -69,7 +80,7 @@ impl EdgeState {
 
 impl Bus {
     /// Creates the streams of an edge on its own server, or updates them, and reads how far the hub
-    /// has the events.
+    /// has the events, and the last quota.
     ///
     /// # Errors
     /// The server does not answer or refuses. A retry can succeed.
@@ -88,6 +99,8 @@ impl Bus {
             cause: error.to_string(),
         };
         state.note_forwarded(forwarded.map_err(unavailable)?);
+        let quota = self.edge_quota().await.map_err(unavailable)?;
+        *state.quota.lock() = quota;
         Ok(())
     }
 }

@@ -45,8 +45,21 @@ pub mod log {
             "The edge cannot forward events to the hub; `error` says why. It continues to accept \
              events while it has room, and forwards them later.";
         EDGE_EVENT_REFUSED, "edge-event-refused", "error",
-            "An event that the edge accepted is dropped, because the hub can never store it. Raise \
-             `max_payload` of the hub's server to that of the edge, 8 MB.";
+            "A message in the edge's stream is no event, or names another cluster than its \
+             subject. Ingest stores no such message, so another client of the edge's server did, \
+             or its data is damaged. It is not forwarded.";
+        EDGE_EVENT_HELD, "edge-event-held", "warn",
+            "The next event of the edge is larger than the hub's server accepts. It waits, and all \
+             later ones with it, until `max_payload` of the hub's server is raised, to 8 MB as on \
+             the edge. Nothing is dropped.";
+        EDGE_READ_BACK_LIMITED, "edge-read-back-limited", "warn",
+            "The hub stored more events of the cluster since the recorded position than the edge \
+             remembers. It remembers the last ones, at least 250,000; `left_out` are not \
+             remembered. An event of the edge whose confirmation was lost is stored twice if other \
+             processes of the cluster stored as many after it.";
+        EDGE_QUOTA_NOT_KEPT, "edge-quota-not-kept", "warn",
+            "The edge cannot record its quota on its own server, and retries. After a restart \
+             without the hub it would enforce the one before.";
         EDGE_EVENTS_NOT_DELETED, "edge-events-not-deleted", "warn",
             "Events that the hub has are still stored on the edge. They are deleted when its \
              nats-server answers again.";

@@ -18,6 +18,8 @@ const MOST_OF_MACHINE: u64 = 2 << 30;
 const FALLBACK: u64 = 512 << 20;
 /// Messages that wait to be sent to NATS need no more than this.
 const MOST_UNSENT: u64 = 256 << 20;
+/// Events that an edge forwards need no more than this.
+const MOST_FORWARDING: u64 = 16 << 20;
 /// Copies of events need room for the largest event, and no more than this.
 const LEAST_TEE: u64 = 4 << 20;
 const MOST_TEE: u64 = 16 << 20;
@@ -50,6 +52,8 @@ pub struct MemoryPlan {
     pub tee: u64,
     /// For messages that wait to be sent to NATS.
     pub unsent: u64,
+    /// For events that an edge forwards.
+    pub forwarding: u64,
     /// For events that the router or a bridge pulled.
     pub routing: u64,
     /// For messages that the worker pulled and has not begun to attempt.
@@ -110,6 +114,7 @@ impl MemoryPlan {
                 _ => 0,
             },
             unsent: part(16).min(MOST_UNSENT),
+            forwarding: 0,
             routing: match role {
                 Role::Bridge => part(3),
                 _ => only(Role::Router, 3, 16),
@@ -133,6 +138,7 @@ impl MemoryPlan {
             nats_server: limit.bytes / 4,
             bodies: limit.bytes / 6,
             ingesting: limit.bytes / 6,
+            forwarding: (limit.bytes / 12).min(MOST_FORWARDING),
             ..Self::new(limit, Role::Ingest)
         }
     }
@@ -184,7 +190,15 @@ mod tests {
             assert!(shares <= LIMIT.bytes * 4 / 5, "{role:?}: {plan:?}");
         }
         let edge = MemoryPlan::of_edge(LIMIT);
-        let shares = edge.nats_server + edge.bodies + edge.ingesting + edge.unsent;
+        let parts = [
+            edge.nats_server,
+            edge.bodies,
+            edge.ingesting,
+            edge.tee,
+            edge.unsent,
+            edge.forwarding,
+        ];
+        let shares: u64 = parts.iter().sum();
         assert!(shares <= LIMIT.bytes * 4 / 5, "{edge:?}");
         let worker = MemoryPlan::new(LIMIT, Role::Worker);
         assert_eq!(

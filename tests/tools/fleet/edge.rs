@@ -2,8 +2,12 @@
 
 mod cut;
 mod full;
+mod held;
+mod hub_full;
 mod killed;
 mod life;
+mod quota;
+mod refused;
 mod renamed;
 mod repeated;
 
@@ -73,15 +77,20 @@ impl Site {
         messages
     }
 
-    /// Waits until the hub has stored as many events as these, and asserts that it has these.
-    async fn stores(&self, expected: &[String]) {
+    /// Waits until the hub has stored this many events.
+    async fn has_stored(&self, count: usize) {
         let streams = self.fleet.streams().await;
         eventually("the hub has as many events", async || {
             let mut stream = streams.get_stream("EVENTS").await.ok()?;
             let stored = stream.info().await.ok()?.state.messages;
-            (stored >= expected.len() as u64).then_some(())
+            (stored >= count as u64).then_some(())
         })
         .await;
+    }
+
+    /// Waits until the hub has stored as many events as these, and asserts that it has these.
+    async fn stores(&self, expected: &[String]) {
+        self.has_stored(expected.len()).await;
         let stored = self.stored().await;
         let first = stored.iter().zip(expected).position(|(a, b)| a != b);
         let around = |messages: &[String]| {

@@ -5,7 +5,7 @@
 //! was confirmed. If a round fails, the connection is given up: what it had not sent yet must not
 //! be sent after the next connection has begun ([`connect_once`]).
 
-use std::collections::HashSet;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -13,9 +13,10 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use super::EdgeState;
+use super::known::Known;
 use super::position::Position;
-use super::round::{self, Round};
-use super::stored::Reader;
+use super::round::{self, Held, Round};
+use super::stored::{Reader, Stored};
 use crate::bus::connect::connect_once;
 use crate::bus::{Bus, BusError, unavailable};
 use crate::model::jitter::jitter;
@@ -24,6 +25,7 @@ use crate::runtime::config::NatsSettings;
 use crate::runtime::health::Check;
 use crate::runtime::log_pace::LogPace;
 use crate::runtime::metrics::Metrics;
+use crate::runtime::metrics::labels::EdgeOutcome;
 
 /// The most events of a round.
 const MAX_EVENTS: usize = 256;
@@ -37,6 +39,8 @@ const MAX_PAUSE: Duration = Duration::from_secs(3);
 const EACH_TAKES: Duration = Duration::from_millis(1);
 /// How often it is looked at whether the connection is lost.
 const LOOK_EVERY: Duration = Duration::from_millis(50);
+/// The pause before a larger `max_payload` of the hub's server is looked for.
+const HELD_PAUSE: Duration = Duration::from_secs(3);
 /// How often it is looked at whether the hub has room again.
 const ROOM_EVERY: Duration = Duration::from_secs(1);
 
@@ -56,34 +60,62 @@ pub struct Forwarder {
     pub metrics: Metrics,
     /// Fails while events cannot be forwarded.
     pub check: Check,
+    /// The bytes of events that may be under way.
+    pub memory: usize,
+}
+
+/// What outlives a connection.
+struct Progress {
+    /// The most events of a round.
+    limit: usize,
+    pace: LogPace,
+    /// The next event is too large for the hub.
+    is_held: bool,
+}
+
+/// What ended a connection.
+enum End {
+    Failed(BusError),
+    Held(Held),
+}
+
+impl From<BusError> for End {
+    fn from(error: BusError) -> Self {
+        Self::Failed(error)
+    }
 }
 
 impl Forwarder {
     /// Forwards until `stop`. The next start continues.
     pub async fn run(self, stop: CancellationToken) {
-        let mut limit = MAX_EVENTS;
-        let (mut pace, mut pause) = (LogPace::default(), FIRST_PAUSE);
+        // From the start on, so that a rise is seen.
+        let refused = self
+            .metrics
+            .edge_events_total
+            .get_or_create(&EdgeOutcome::Refused);
+        drop(refused);
+        let mut progress = Progress {
+            limit: MAX_EVENTS,
+            pace: LogPace::default(),
+            is_held: false,
+        };
+        let mut pause = FIRST_PAUSE;
         loop {
             let started = Instant::now();
-            let forwarding = self.forward(&mut limit, &mut pace);
-            let Some(error) = stop.run_until_cancelled(forwarding).await else {
+            let forwarding = self.forward(&mut progress);
+            let Some(end) = stop.run_until_cancelled(forwarding).await else {
                 return;
             };
-            let error = error.to_string();
             self.metrics.edge_hub_up.set(0);
-            self.check.fail(error.clone());
-            if pace.is_due(&error, Instant::now()) {
-                tracing::warn!(
-                    code = codes::EDGE_CUT_OFF,
-                    error,
-                    "events cannot be forwarded to the hub, retrying; they are kept"
-                );
-            }
-            // Large events may need a slow line for themselves.
-            limit = (limit / 2).max(1);
-            pause = match started.elapsed() > MAX_PAUSE {
-                true => FIRST_PAUSE,
-                false => (pause * 2).min(MAX_PAUSE),
+            pause = match end {
+                End::Held(held) => self.note_held(&held, &mut progress),
+                End::Failed(error) => {
+                    self.note_failed(&error, &mut progress);
+                    match started.elapsed() > MAX_PAUSE {
+                        true => FIRST_PAUSE,
+                        false => (pause * 2).min(MAX_PAUSE),
+                    }
+                }
             };
             if stop
                 .run_until_cancelled(sleep(jitter(pause)))
@@ -95,65 +127,130 @@ impl Forwarder {
         }
     }
 
-    /// Forwards over one connection. Returns the error that ended it.
-    async fn forward(&self, limit: &mut usize, pace: &mut LogPace) -> BusError {
+    fn note_failed(&self, error: &BusError, progress: &mut Progress) {
+        let error = error.to_string();
+        self.check.fail(error.clone());
+        if progress.pace.is_due(&error, Instant::now()) {
+            tracing::warn!(
+                code = codes::EDGE_CUT_OFF,
+                error,
+                "events cannot be forwarded to the hub, retrying; they are kept"
+            );
+        }
+        // Large events may need a slow line for themselves.
+        progress.limit = (progress.limit / 2).max(1);
+    }
+
+    /// The client learns of another `max_payload` when it connects, so it connects again.
+    fn note_held(&self, held: &Held, progress: &mut Progress) -> Duration {
+        let error = held.to_string();
+        self.check.fail(error.clone());
+        if progress.pace.is_due(&error, Instant::now()) {
+            tracing::warn!(
+                code = codes::EDGE_EVENT_HELD,
+                sequence = held.sequence,
+                bytes = held.bytes,
+                max_payload = held.limit,
+                "event is larger than the hub's server accepts; it waits, and all later ones"
+            );
+        }
+        progress.is_held = true;
+        HELD_PAUSE
+    }
+
+    /// Forwards over one connection. Returns what ended it.
+    async fn forward(&self, progress: &mut Progress) -> End {
         let connection = connect_once(&self.settings, "tidings edge", CONFIRMED_WITHIN).await;
         let connection = match connection {
             Ok(connection) => connection,
-            Err(error) => return unavailable(error),
+            Err(error) => return End::Failed(unavailable(error)),
         };
         let forwarded = tokio::select! {
-            forwarded = self.forward_over(&connection, limit, pace) => forwarded,
-            error = lost(&connection) => Err(error),
+            forwarded = self.forward_over(&connection, progress) => forwarded,
+            error = lost(&connection) => Err(End::Failed(error)),
         };
         match forwarded {
-            Err(error) => error,
+            Err(end) => end,
             Ok(never) => match never {},
         }
     }
 
-    async fn forward_over(
-        &self,
-        hub: &Bus,
-        limit: &mut usize,
-        pace: &mut LogPace,
-    ) -> Result<std::convert::Infallible, BusError> {
+    async fn forward_over(&self, hub: &Bus, progress: &mut Progress) -> Result<Infallible, End> {
         let mut position = Position::open(&self.edge, hub.hub_events().await?).await?;
-        let mut known = hub
-            .stored_ids(&self.cluster, position.hub_sequence())
-            .await?;
-        let mut reader = Reader::open(&self.edge, position.forwarded()).await?;
+        let mut known = self.read_back(hub, position.hub_sequence()).await?;
+        let mut reader = Reader::open(&self.edge, position.forwarded(), self.memory).await?;
         // Events that were stored later cannot have been sent before.
         let newest = self.edge.last_event().await?;
         self.state.note_forwarded(position.recorded());
-        self.note_connected(pace);
+        if !progress.is_held {
+            self.note_connected(progress);
+        }
         loop {
             if position.forwarded() >= newest {
-                known = HashSet::new();
+                known = Known::default();
             }
-            let events = reader.next(*limit).await?;
-            let Some(last) = events.last().map(|event| event.sequence) else {
+            let events = reader.next(progress.limit).await?;
+            if events.is_empty() {
                 position.record().await?;
                 self.state.note_forwarded(position.recorded());
                 continue;
-            };
+            }
             self.wait_for_room().await;
             let started = Instant::now();
-            let round = round::send(hub, &events, &mut known).await?;
-            position.advance(last, &round.stored, &known);
-            self.count(&round);
-            *limit = (*limit * 2).min(MAX_EVENTS);
-            position.record_if_due().await?;
-            self.state.note_forwarded(position.recorded());
+            let held = self
+                .send(hub, &events, &mut known, &mut position, progress)
+                .await?;
+            if let Some(held) = held {
+                position.record().await?;
+                self.state.note_forwarded(position.recorded());
+                return Err(End::Held(held));
+            }
             let least = EACH_TAKES * u32::try_from(events.len()).unwrap_or(u32::MAX);
             sleep(least.saturating_sub(started.elapsed())).await;
         }
     }
 
-    fn note_connected(&self, pace: &mut LogPace) {
+    /// Sends a round of events. Returns the one before which it stopped.
+    async fn send(
+        &self,
+        hub: &Bus,
+        events: &[Stored],
+        known: &mut Known,
+        position: &mut Position,
+        progress: &mut Progress,
+    ) -> Result<Option<Held>, End> {
+        let round = round::send(hub, events, known).await?;
+        let last = round.done.checked_sub(1).and_then(|last| events.get(last));
+        if let Some(last) = last {
+            position.advance(last.sequence, &round.stored, known);
+            if std::mem::take(&mut progress.is_held) {
+                self.note_connected(progress);
+            }
+            self.count(&round);
+            progress.limit = (progress.limit * 2).min(MAX_EVENTS);
+            position.record_if_due().await?;
+            self.state.note_forwarded(position.recorded());
+        }
+        Ok(round.held)
+    }
+
+    /// What the hub stored of the cluster after a sequence.
+    async fn read_back(&self, hub: &Bus, sequence: u64) -> Result<Known, BusError> {
+        let known = hub.stored_ids(&self.cluster, sequence).await?;
+        if known.left_out() > 0 {
+            tracing::warn!(
+                code = codes::EDGE_READ_BACK_LIMITED,
+                left_out = known.left_out(),
+                "too many events of the cluster are on the hub; the edge remembers the last ones"
+            );
+        }
+        Ok(known)
+    }
+
+    fn note_connected(&self, progress: &mut Progress) {
         self.metrics.edge_hub_up.set(1);
         self.check.succeed();
-        pace.reset();
+        progress.pace.reset();
         tracing::info!(
             code = codes::EDGE_CONNECTED,
             waiting = self.state.backlog().waiting,

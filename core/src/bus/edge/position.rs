@@ -4,11 +4,11 @@
 //! sequence of the hub on later events may be stored, and the forwarder looks there before it sends
 //! any. So no event is stored twice, however long the edge was cut off or did not run.
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 
+use super::known::Known;
 use crate::bus::records::Records;
 use crate::bus::{Bus, BusError, EventsStream, streams, unavailable};
 use crate::model::subject;
@@ -67,7 +67,7 @@ impl Position {
 
     /// Notes that the hub has all events up to `sequence`, and which sequences it gave to the last
     /// ones. `known` are events that were found there, and that follow.
-    pub(super) fn advance(&mut self, sequence: u64, stored: &[u64], known: &HashSet<String>) {
+    pub(super) fn advance(&mut self, sequence: u64, stored: &[u64], known: &Known) {
         self.position.forwarded = sequence;
         // Those that were found have lower sequences than those that were stored since.
         if known.is_empty() {
@@ -172,20 +172,18 @@ impl Bus {
             .map_err(BusError::Unavailable)
     }
 
-    /// The ids of the events of a cluster that are stored after a sequence.
-    pub(super) async fn stored_ids(
-        &self,
-        cluster: &str,
-        sequence: u64,
-    ) -> Result<HashSet<String>, BusError> {
+    /// The events of a cluster that are stored after a sequence.
+    pub(super) async fn stored_ids(&self, cluster: &str, sequence: u64) -> Result<Known, BusError> {
         let filter = subject::event_filter(Some(cluster), None, None, None);
-        let (mut ids, mut after) = (HashSet::new(), sequence);
+        let (mut ids, mut after) = (Known::default(), sequence);
         loop {
             let later = self
                 .events_after(cluster, filter.clone(), after, PAGE)
                 .await?;
             let last = later.events.last().map(|event| event.sequence);
-            ids.extend(later.events.into_iter().map(|later| later.event.id));
+            for later in later.events {
+                ids.add(&later.event.id);
+            }
             match last {
                 _ if later.is_complete => return Ok(ids),
                 Some(last) => after = last,

@@ -12,8 +12,8 @@ use crate::model::stored_event::{self, RefusedEvent};
 
 /// A read waits this long for the next event.
 const WAIT: Duration = Duration::from_secs(5);
-/// A read returns at most this many bytes, which is more than the largest event.
-const MAX_BYTES: usize = 9 << 20;
+/// What the server answers to a read whose next message exceeds its bytes.
+const EXCEEDS_BYTES: &str = "Exceeds MaxBytes";
 /// The server deletes the consumer after this time without a request.
 const CONSUMER_EXPIRES_AFTER: Duration = Duration::from_secs(60);
 
@@ -32,11 +32,13 @@ pub(super) struct Reader {
     consumer: PullConsumer,
     /// The number of messages that were read.
     read: u64,
+    /// The bytes that a read may return, if it returns more than one event.
+    max_bytes: usize,
 }
 
 impl Reader {
-    /// Starts after a sequence.
-    pub(super) async fn open(edge: &Bus, after: u64) -> Result<Self, BusError> {
+    /// Starts after a sequence. A read returns one event, or at most `max_bytes`.
+    pub(super) async fn open(edge: &Bus, after: u64, max_bytes: usize) -> Result<Self, BusError> {
         let stream = edge.jetstream().get_stream_no_info(streams::EVENTS).await;
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartSequence {
@@ -53,6 +55,7 @@ impl Reader {
         Ok(Self {
             consumer: consumer.map_err(unavailable)?,
             read: 0,
+            max_bytes,
         })
     }
 
@@ -63,9 +66,11 @@ impl Reader {
         let mut events = Vec::new();
         let messages = first.messages().await.map_err(unavailable)?;
         self.collect(messages, &mut events).await?;
-        if !events.is_empty() && limit > 1 {
+        let bytes: usize = events.iter().map(|event| event.payload.len()).sum();
+        let left = self.max_bytes.saturating_sub(bytes);
+        if !events.is_empty() && limit > 1 && left > 0 {
             let more = self.consumer.fetch().max_messages(limit - 1);
-            let messages = more.max_bytes(MAX_BYTES).messages().await;
+            let messages = more.max_bytes(left).messages().await;
             self.collect(messages.map_err(unavailable)?, &mut events)
                 .await?;
         }
@@ -78,7 +83,11 @@ impl Reader {
         events: &mut Vec<Stored>,
     ) -> Result<(), BusError> {
         while let Some(message) = messages.next().await {
-            let message = message.map_err(unavailable)?;
+            let message = match message {
+                // The next read returns it.
+                Err(error) if error.to_string().contains(EXCEEDS_BYTES) => break,
+                message => message.map_err(unavailable)?,
+            };
             events.push(self.accept(message)?);
         }
         Ok(())

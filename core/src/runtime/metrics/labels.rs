@@ -225,11 +225,13 @@ terms! {
     /// The result of an event that an edge sends to the hub.
     pub enum EdgeOutcome in label "outcome" {
         Forwarded = "forwarded", "The hub stored the event.";
+        Found = "found",
+            "The hub had stored the event before its confirmation was lost. The edge found it \
+             there and did not send it again.";
         Duplicate = "duplicate",
-            "The hub had stored the event before its confirmation was lost.";
+            "The event was sent, and the hub's server recognized that it had stored it before.";
         Refused = "refused",
-            "The event is larger than the hub's server accepts, or it cannot be read. It is \
-             dropped.";
+            "The message is no event of the edge's ingest. It is not forwarded.";
     }
 }
 
