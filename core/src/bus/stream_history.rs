@@ -1,5 +1,6 @@
 //! What happened to the streams: when they were created, restored from a backup, or read again from
-//! a chosen position. Sequences of EVENTS may begin again then, so each such moment begins an epoch.
+//! a chosen position. Sequences of EVENTS may begin again then, so each such moment begins an
+//! epoch.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
