@@ -14,8 +14,8 @@ from ruamel.yaml import YAML
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 PAGE = ROOT / "docs/install.md"
 # The rows, and their keys in values.yaml.
-ROWS = {"`single`": "single", "`member`": "member", "ingest": "ingest", "router": "router", "worker": "worker",
-        "NATS server": "nats"}
+ROWS = {"`single`": "single", "`member`": "member", "ingest": "ingest", "router": "router",
+        "worker": "worker", "NATS server": "nats"}
 COLUMNS = ["CPU, p95", "memory, p95", "CPU request", "memory request", "memory limit"]
 # Factors over the 95th percentiles. The page states them, too.
 REQUEST, LIMIT = 1.25, 2
