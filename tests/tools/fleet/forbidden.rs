@@ -380,7 +380,7 @@ async fn a_role_of_the_hub_has_the_least_permissions() {
                 "$JS.ACK.EVENTS.router.1.1.1.1.0",
             ],
         ),
-        ("tools", &["dead.slack.apps.hook"]),
+        ("tools", &["$JS.API.STREAM.DELETE.DEAD"]),
     ] {
         let client = Intruder::connect(url, &fleet.credentials(role)).await;
         for subject in never.iter().chain(also) {
