@@ -20,7 +20,7 @@ use tokio_rustls::server::TlsStream;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::connections::{Connection, Connections};
-use crate::runtime::codes::{http, log as codes};
+use crate::runtime::codes::log as codes;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::metrics::labels::HandshakeFailure;
 use crate::runtime::reload::{Contents, Reloading, read_file};
@@ -185,9 +185,10 @@ impl ServerCertificate {
 
 /// Answers a sender that speaks HTTP without TLS, as Go's server does.
 async fn refuse_plaintext(stream: &mut TcpStream) {
+    use crate::runtime::codes::http as codes;
     let body = format!(
         r#"{{"code":"{}","error":"this address takes HTTPS; send events to https://"}}"#,
-        http::TLS_REQUIRED
+        codes::TLS_REQUIRED
     );
     let answer = format!(
         "HTTP/1.1 400 Bad Request\r\ncontent-type: application/json\r\ncontent-length: {}\r\n\
