@@ -178,7 +178,9 @@ async fn an_api_server_that_does_not_answer_delays_senders_and_refuses_none() {
     server.freeze();
     assert_eq!(post(&up, &unknown, "frozen").await, unavailable);
     assert_eq!(post(&up, &known, "known").await.0, 202);
-    assert_eq!(post(&up, "garbage", "garbage").await, unavailable);
+    // What cannot be a token of the cluster is refused without a review.
+    let unknown_text = post(&up, "garbage", "garbage").await;
+    assert_eq!(unknown_text, refused(401, "unauthenticated"));
     let readiness = up.readiness().await;
     assert_eq!(readiness.status, 200);
     assert!(readiness.problem("token-review").is_some());
