@@ -3,7 +3,7 @@
 //! Each connection to the hub begins with a look at what the hub stored since the recorded
 //! position, so that nothing is sent twice. Then events are sent in rounds, each after the former
 //! was confirmed. If a round fails, the connection is given up: what it had not sent yet must not
-//! be sent after the next connection has begun ([`connect_once`]).
+//! be sent after the next connection has begun (`connect_once`).
 
 use std::convert::Infallible;
 use std::sync::Arc;
