@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use tidings_core::bus::clusters::{Clusters, are_still_of_one_cluster};
+use tidings_core::bus::clusters::{Clusters, are_names_of_one_cluster};
 use tidings_core::model::origin;
 use tidings_core::model::verdict::Verdict;
 use tidings_core::wire::Cluster;
@@ -24,7 +24,7 @@ pub(crate) fn cluster_verdict(
     let known = clusters.get(cluster);
     match &alert.member {
         Some(member) if **member == *cluster => {}
-        Some(member) if are_still_of_one_cluster(clusters, member, cluster) => {}
+        Some(member) if are_names_of_one_cluster(clusters, member, cluster) => {}
         Some(_) => return Some(Verdict::NotTheMembersCluster),
         None => {
             let verdict = hub_verdict(alert, cluster, known, options);

@@ -2,7 +2,12 @@
 //! report` summarizes it.
 
 use serde_json::{Value, json};
-use tidings_rig::{Forge, Process, Receiver, Rig, Role, alert, event, eventually, provider};
+use tidings_core::bus::streams;
+use tidings_core::model::time::to_proto;
+use tidings_core::{Message as _, wire::Cluster};
+use tidings_rig::{
+    Forge, Process, Receiver, Rig, Role, alert, event, eventually, provider, secret,
+};
 
 use crate::TIDINGS;
 use crate::command::tidings;
@@ -171,4 +176,47 @@ async fn a_report_without_shadow_mode_says_so() {
     let _up = rig.run(Role::up()).await;
     let report = tidings(&["shadow", "report", "--nats", rig.url()]).await;
     report.assert_error_names(&["SHADOW", "--shadow"]);
+}
+
+#[tokio::test]
+async fn what_a_renamed_cluster_would_resolve_under_its_former_names_is_recorded() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    rig.rules().put([
+        secret("key", json!({"token": "hidden-token"})),
+        provider("incidents", receiver.url())
+            .with("type", "pagerduty")
+            .with("channel", "routing-key")
+            .with("secretRef", json!({"name": "key"})),
+        alert("all", "incidents"),
+    ]);
+    let router = rig.run(Role::router().args(["--shadow"])).await;
+    let clusters = rig.jetstream().await.get_key_value(streams::CLUSTERS).await;
+    let clusters = clusters.unwrap();
+    let at = |second| Some(to_proto(jiff::Timestamp::from_second(second).unwrap()));
+    for (name, former, second) in [("given", &[][..], 9), ("prod", &["old", "given"], 5)] {
+        let cluster = Cluster {
+            name: name.into(),
+            former_names: former.iter().map(|it| (*it).to_owned()).collect(),
+            added_at: at(second),
+            ..Cluster::default()
+        };
+        let record = cluster.encode_to_vec().into();
+        clusters.put(name, record).await.unwrap();
+    }
+    drop(router);
+    let _router = rig.run(Role::router().args(["--shadow"])).await;
+    let ingest = rig.run(Role::ingest().args(["--cluster", "prod"])).await;
+    let mut resolved = event("resolved");
+    resolved["involvedObject"]["uid"] = "".into();
+    ingest.post(&resolved).await.unwrap();
+
+    let report = eventually("it is recorded", async || {
+        let report = report(&rig, &[]).await;
+        (report["records"] == 1).then_some(report)
+    })
+    .await;
+    let requests = report["samples"][0]["requests"].as_array().unwrap();
+    // Resolved without a cluster, as `old` and as `prod`, and a change event.
+    assert_eq!(requests.len(), 4, "{report}");
 }

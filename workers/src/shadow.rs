@@ -24,8 +24,8 @@ const TIMEOUT: Duration = Duration::from_secs(30);
 /// The longest title and detail of a record, in characters.
 const LONGEST_TITLE: usize = 200;
 const LONGEST_DETAIL: usize = 1_000;
-/// The most requests of a record. No type sends more.
-const MOST_REQUESTS: usize = 10;
+/// The most requests of a record: one for each of 16 former names of the cluster, and a few more.
+const MOST_REQUESTS: usize = 20;
 
 /// Finds out what workers would do.
 pub struct Shadow {

@@ -18,30 +18,32 @@ const LARGEST: usize = 256 << 10;
 /// The clusters by name.
 pub type Clusters = BTreeMap<String, Cluster>;
 
-/// The names that a cluster had before it was renamed.
-pub fn former_names<'a>(clusters: &'a Clusters, name: &str) -> &'a [String] {
-    let cluster = clusters.get(name);
-    cluster.map_or(&[], |cluster| cluster.former_names.as_slice())
+/// The names that a cluster had before it was renamed, except those that another cluster got since.
+pub fn former_names<'a>(clusters: &'a Clusters, name: &'a str) -> impl Iterator<Item = &'a str> {
+    let cluster = clusters.get(name).into_iter();
+    cluster.flat_map(move |cluster| {
+        let former = cluster.former_names.iter().map(String::as_str);
+        former.filter(move |former| !is_of_another(clusters, cluster, former))
+    })
 }
 
 /// Whether two names are those of one cluster, which was renamed.
 pub fn are_names_of_one_cluster(clusters: &Clusters, one: &str, other: &str) -> bool {
-    let has = |name: &str, former: &str| former_names(clusters, name).iter().any(|it| it == former);
-    has(one, other) || has(other, one)
+    former_names(clusters, one).any(|former| former == other)
+        || former_names(clusters, other).any(|former| former == one)
 }
 
-/// Whether two names are those of one cluster, and the former one was not given to another cluster
-/// since: then its record is newer than that of the new name.
-pub fn are_still_of_one_cluster(clusters: &Clusters, one: &str, other: &str) -> bool {
-    let added = |name: &str| {
-        let cluster = clusters.get(name);
-        cluster.map(|cluster| from_proto(cluster.added_at).unwrap_or(Timestamp::MIN))
-    };
-    let has = |name: &str, former: &str| {
-        let is_former = former_names(clusters, name).iter().any(|it| it == former);
-        is_former && added(former) <= added(name)
-    };
-    has(one, other) || has(other, one)
+/// Whether another cluster got a former name of this one after this one got its own name. The other
+/// has the name now, or had it before it was renamed.
+fn is_of_another(clusters: &Clusters, cluster: &Cluster, former: &str) -> bool {
+    let added = |cluster: &Cluster| from_proto(cluster.added_at).unwrap_or(Timestamp::MIN);
+    let is_renamed = |other: &Cluster| other.former_names.contains(&cluster.name);
+    let has_had = |other: &Cluster| other.former_names.iter().any(|name| name == former);
+    let has_it = |other: &Cluster| other.name == former || has_had(other) && !is_renamed(other);
+    let mut later = clusters
+        .values()
+        .filter(|other| added(other) > added(cluster));
+    later.any(has_it)
 }
 
 /// Reads and changes the records of clusters.
@@ -148,4 +150,57 @@ impl Bus {
 
 fn key(name: &str) -> String {
     Token::new(name).as_str().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::time::to_proto;
+
+    fn record(name: &str, former: &[&str], second: i64) -> (String, Cluster) {
+        let cluster = Cluster {
+            name: name.into(),
+            former_names: former.iter().map(|it| (*it).to_owned()).collect(),
+            added_at: Timestamp::from_second(second).ok().map(to_proto),
+            ..Cluster::default()
+        };
+        (name.to_owned(), cluster)
+    }
+
+    #[test]
+    fn a_former_name_is_that_of_the_cluster_that_got_it_last() {
+        let new = || record("prod-1", &["dev-0", "dev-1"], 5);
+        let both = ["dev-0", "dev-1"].as_slice();
+        for (what, others, expected) in [
+            ("the rename is finished", vec![], both),
+            ("both are valid", vec![record("dev-1", &["dev-0"], 2)], both),
+            ("another has it", vec![record("dev-1", &[], 9)], &["dev-0"]),
+            (
+                "another had it",
+                vec![record("qa-1", &["dev-1"], 9)],
+                &["dev-0"],
+            ),
+            (
+                "another had it before",
+                vec![record("qa-1", &["dev-1"], 3)],
+                both,
+            ),
+            (
+                "the cluster is renamed again",
+                vec![record("eu-1", &["dev-0", "dev-1", "prod-1"], 9)],
+                both,
+            ),
+        ] {
+            let clusters: Clusters = others.into_iter().chain([new()]).collect();
+            let names: Vec<_> = former_names(&clusters, "prod-1").collect();
+            assert_eq!(names, expected, "{what}");
+            for name in ["dev-0", "dev-1"] {
+                let is_same = expected.contains(&name);
+                for (one, other) in [("prod-1", name), (name, "prod-1")] {
+                    let are = are_names_of_one_cluster(&clusters, one, other);
+                    assert_eq!(are, is_same, "{what}: {one}, {other}");
+                }
+            }
+        }
+    }
 }

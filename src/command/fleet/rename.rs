@@ -8,7 +8,7 @@ use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use serde_json::{Value, json};
 use tidings_core::bus::Bus;
-use tidings_core::bus::clusters::ClusterRecords;
+use tidings_core::bus::clusters::{ClusterRecords, former_names};
 use tidings_core::bus::heartbeats::is_alive;
 use tidings_core::model::time::to_proto;
 use tidings_core::runtime::failpoint::reach;
@@ -150,8 +150,10 @@ async fn before(
     let (former, _) = records.load(old).await?;
     let former =
         former.with_context(|| format!("cluster {old} not found: see `tidings fleet list`"))?;
-    let mut names = former.former_names.clone();
-    names.retain(|name| name != new);
+    // A name that another cluster got since stays with that one.
+    let clusters = records.all().await?;
+    let names = former_names(&clusters, old).filter(|name| name != new);
+    let mut names: Vec<_> = names.map(str::to_owned).collect();
     names.push(old.clone());
     if names.len() > MOST_FORMER_NAMES {
         bail!("cluster {old} was renamed {MOST_FORMER_NAMES} times: remove it, and add {new}");

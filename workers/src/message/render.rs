@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use tidings_core::bus::clusters::Clusters;
+use tidings_core::bus::clusters::{Clusters, former_names};
 use tidings_core::bus::live_clusters::LiveClusters;
 use tidings_core::runtime::config::LinksSettings;
 use tidings_core::wire::Cluster;
@@ -117,6 +117,13 @@ impl Renderer {
     #[must_use]
     pub fn with_clusters(self, clusters: Arc<LiveClusters>) -> Self {
         Self { clusters, ..self }
+    }
+
+    /// The names that a cluster had before it was renamed.
+    pub fn former_clusters(&self, cluster: &str) -> Vec<String> {
+        former_names(&self.clusters(), cluster)
+            .map(str::to_owned)
+            .collect()
     }
 
     /// What the hub knows of clusters now.

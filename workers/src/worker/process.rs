@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use futures::FutureExt;
 use jiff::Timestamp;
 use tidings_core::bus::BusError;
-use tidings_core::bus::clusters::{are_names_of_one_cluster, former_names};
+use tidings_core::bus::clusters::are_names_of_one_cluster;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::failpoint;
 use tidings_core::runtime::metrics::labels::NotAttempted;
@@ -192,9 +192,10 @@ impl Worker {
             Err(failure) => return self.channel_not_found(delivery, prepared, failure),
         };
         let clusters = self.renderer.clusters();
+        let former_clusters = self.renderer.former_clusters(&event.cluster);
         let standard = Message {
             channel: revealed.as_deref().unwrap_or(planned.channel),
-            former_clusters: former_names(&clusters, &event.cluster),
+            former_clusters: &former_clusters,
             ..planned
         };
         let template = || self.providers.template(delivery);

@@ -53,7 +53,9 @@ pub async fn attempt_with_rules(
         Ok(revealed) => revealed,
         Err(failure) => return failed(failure),
     };
+    let former_clusters = renderer.former_clusters(&event.cluster);
     let message = Message {
+        former_clusters: &former_clusters,
         channel: revealed.as_deref().unwrap_or(message.channel),
         ..message
     };
