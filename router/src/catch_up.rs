@@ -1,11 +1,13 @@
 //! Matches events again that were routed without the rules of their member, once these are read.
 
+use std::collections::BTreeSet;
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures::FutureExt;
 use tidings_core::bus::BusError;
+use tidings_core::bus::clusters::{Clusters, names_of_cluster};
 use tidings_core::bus::postponed::{PostponedEvents, WaitingEvent};
 use tidings_core::model::origin;
 use tidings_core::runtime::codes::log as codes;
@@ -29,7 +31,7 @@ pub struct CatchUp {
     pub router: Arc<Router>,
     /// The events that wait.
     pub postponed: PostponedEvents,
-    /// The members whose rules the router reads.
+    /// The members whose rules the router reads; may be empty.
     pub members: Vec<Arc<str>>,
 }
 
@@ -63,7 +65,8 @@ impl CatchUp {
         let mut former_at = Instant::now();
         loop {
             let mut is_failed = self.catch_up().await;
-            if former_at <= Instant::now() {
+            // Without the clusters, the names of renamed members are not known.
+            if former_at <= Instant::now() && self.router.is_loaded() {
                 let former = self.forget_former().await;
                 is_failed |= former.inspect_err(|error| log_failure("", error)).is_err();
                 former_at = Instant::now() + FORMER_INTERVAL;
@@ -93,11 +96,15 @@ impl CatchUp {
         members.filter(|member| rules.is_unread(member)).count()
     }
 
-    /// Catches up with each member whose rules are read. Returns whether the bus failed.
+    /// Catches up with each member whose rules are read. Returns whether to try again
+    /// soon.
     async fn catch_up(&self) -> bool {
+        if !self.router.is_loaded() {
+            return true;
+        }
         let mut is_failed = false;
         for member in &self.members {
-            if !self.router.is_loaded() || self.router.rules().current().is_unread(member) {
+            if self.router.rules().current().is_unread(member) {
                 continue;
             }
             if let Err(error) = self.catch_up_with(member).await {
@@ -110,9 +117,12 @@ impl CatchUp {
 
     async fn catch_up_with(&self, member: &str) -> Result<(), BusError> {
         let mut matched = 0_usize;
-        for waiting in self.postponed.of(member).await? {
-            let handled = self.handle(&waiting).await?;
-            matched += usize::from(handled == Handled::Matched);
+        let clusters = self.router.clusters().current();
+        for name in self.names_of(member, &clusters) {
+            for waiting in self.postponed.of(name).await? {
+                let handled = self.handle(&waiting, member).await?;
+                matched += usize::from(handled == Handled::Matched);
+            }
         }
         if matched > 0 {
             tracing::info!(
@@ -125,7 +135,19 @@ impl CatchUp {
         Ok(())
     }
 
-    async fn handle(&self, waiting: &WaitingEvent) -> Result<Handled, BusError> {
+    /// The names under which events of a member may wait: its own, and those of the same cluster
+    /// that are no source any more.
+    fn names_of<'a>(&self, member: &'a str, clusters: &'a Clusters) -> Vec<&'a str> {
+        let names = names_of_cluster(clusters, member).into_iter();
+        let is_own = |name: &&str| *name == member || !self.is_member(name);
+        names.filter(is_own).collect()
+    }
+
+    fn is_member(&self, name: &str) -> bool {
+        self.members.iter().any(|member| **member == *name)
+    }
+
+    async fn handle(&self, waiting: &WaitingEvent, member: &str) -> Result<Handled, BusError> {
         // The list may be old. The server recognizes equal deliveries for two minutes only.
         if !self.postponed.is_waiting(waiting).await? {
             return Ok(Handled::ByAnother);
@@ -134,7 +156,7 @@ impl CatchUp {
             self.forget(waiting).await?;
             return Ok(Handled::Gone);
         };
-        if !self.route(waiting, Arc::new(event)).await {
+        if !self.route(waiting, Arc::new(event), member).await {
             return Ok(Handled::Left);
         }
         self.postponed.remove(waiting).await?;
@@ -142,13 +164,13 @@ impl CatchUp {
     }
 
     /// Stores the deliveries of an event. Returns whether they are stored.
-    async fn route(&self, waiting: &WaitingEvent, event: Arc<Event>) -> bool {
+    async fn route(&self, waiting: &WaitingEvent, event: Arc<Event>, member: &str) -> bool {
         let rules = self.router.rules().current();
         let sequence = waiting.postponed.sequence;
         let plan = self.router.plan_postponed(&event, sequence, &rules);
         let error = match AssertUnwindSafe(plan).catch_unwind().await {
             Ok(Some(plan)) => {
-                let deliveries = of_member(&rules, &event, plan.deliveries);
+                let deliveries = of_member(&rules, member, plan.deliveries);
                 self.router.store(&deliveries, &event, &rules).await;
                 return true;
             }
@@ -159,7 +181,7 @@ impl CatchUp {
         tracing::error!(
             code = codes::POSTPONED_EVENT_FAILED,
             event.id,
-            source = event.cluster,
+            source = member,
             sequence,
             error,
             "event not matched with the rules of its member"
@@ -170,9 +192,13 @@ impl CatchUp {
     /// Forgets the events of clusters that are no source any more, once the events are gone. Until
     /// then another router may read the rules, such as during an update.
     async fn forget_former(&self) -> Result<(), BusError> {
+        let clusters = self.router.clusters().current();
+        let members = self.members.iter();
+        let names: BTreeSet<&str> = members
+            .flat_map(|member| names_of_cluster(&clusters, member))
+            .collect();
         for waiting in self.postponed.all().await? {
-            let cluster = waiting.postponed.cluster.as_str();
-            if self.members.iter().any(|member| **member == *cluster) {
+            if names.contains(waiting.postponed.cluster.as_str()) {
                 continue;
             }
             // Later events are still stored too.
@@ -209,12 +235,12 @@ fn log_failure(member: &str, error: &BusError) {
     );
 }
 
-/// The deliveries because of Alerts that live in the event's cluster. The others are planned.
-fn of_member(rules: &Rules, event: &Event, deliveries: Vec<Delivery>) -> Vec<Delivery> {
-    debug_assert!(!rules.is_unread(&event.cluster), "its rules are read");
+/// The deliveries because of Alerts that live in the member. The others are planned.
+fn of_member(rules: &Rules, member: &str, deliveries: Vec<Delivery>) -> Vec<Delivery> {
+    debug_assert!(!rules.is_unread(member), "its rules are read");
     let is_of_member = |delivery: &Delivery| {
         let alert = delivery.alert.as_ref();
-        alert.is_some_and(|alert| origin::split(&alert.namespace).0 == Some(event.cluster.as_str()))
+        alert.is_some_and(|alert| origin::split(&alert.namespace).0 == Some(member))
     };
     deliveries.into_iter().filter(is_of_member).collect()
 }

@@ -23,8 +23,7 @@ pub(crate) fn cluster_verdict(
     static NO_LABELS: BTreeMap<String, String> = BTreeMap::new();
     let known = clusters.get(cluster);
     match &alert.member {
-        Some(member) if **member == *cluster => {}
-        Some(member) if are_names_of_one_cluster(clusters, member, cluster) => {}
+        Some(member) if is_of_member(clusters, member, cluster) => {}
         Some(_) => return Some(Verdict::NotTheMembersCluster),
         None => {
             let verdict = hub_verdict(alert, cluster, known, options);
@@ -40,6 +39,11 @@ pub(crate) fn cluster_verdict(
             selector.matches(known.map_or(&NO_LABELS, |known| &known.labels))
         });
     (!is_selected).then_some(Verdict::OtherCluster)
+}
+
+/// Whether the events of a cluster are those of a member, which may have been renamed.
+pub(crate) fn is_of_member(clusters: &Clusters, member: &str, cluster: &str) -> bool {
+    member == cluster || are_names_of_one_cluster(clusters, member, cluster)
 }
 
 /// Whether the hub lets an Alert of its own see the cluster.

@@ -27,6 +27,7 @@ use tidings_rules::live::LiveRules;
 use tokio_util::sync::CancellationToken;
 
 use crate::ahead::Ahead;
+use crate::cluster_match::is_of_member;
 use crate::costly_patterns::CostlyPatterns;
 use crate::plan::{DeliveryPlan, PlanContext};
 use crate::planner::Planner;
@@ -50,8 +51,8 @@ pub struct Router {
     costly: Arc<CostlyPatterns>,
     clusters: Arc<LiveClusters>,
     planner: Planner,
-    /// Where events are noted whose member's rules are not read; `None` without members.
-    postponed: Option<PostponedEvents>,
+    /// Where events are noted whose member's rules are not read.
+    postponed: PostponedEvents,
     concurrency: usize,
     ahead: Ahead,
     /// Records deliveries instead of storing them, in shadow mode.
@@ -67,9 +68,8 @@ pub struct RouterOptions {
     pub concurrency: usize,
     /// The name of the cluster that the router runs in.
     pub own_cluster: String,
-    /// Where events are noted whose member's rules are not read; needed if rules come from members
-    /// of the fleet.
-    pub postponed: Option<PostponedEvents>,
+    /// Where events are noted whose member's rules are not read.
+    pub postponed: PostponedEvents,
     /// Records deliveries instead of storing them, in shadow mode.
     pub shadow: Option<Arc<dyn Foresee>>,
 }
@@ -205,6 +205,10 @@ impl Router {
         self.rules.loaded() && self.clusters.loaded()
     }
 
+    pub(crate) fn clusters(&self) -> &LiveClusters {
+        &self.clusters
+    }
+
     pub(crate) fn rules(&self) -> &LiveRules {
         &self.rules
     }
@@ -246,8 +250,10 @@ impl Router {
                 .inc();
         }
         let stored = self.store(&plan.deliveries, &event, &rules).await;
-        if rules.is_unread(&event.cluster) {
-            self.postpone(&event, pulled.sequence).await;
+        // A member may be a source under a former or later name of the event's cluster.
+        let unread = rules.unread();
+        for source in unread.filter(|source| is_of_member(&clusters, source, &event.cluster)) {
+            self.postpone(source, &event, pulled.sequence).await;
         }
         tracing::debug!(
             code = codes::EVENT_ROUTED,
@@ -357,19 +363,16 @@ impl Router {
         self.bus.send_ack(pulled.message.reply.as_ref(), kind).await;
     }
 
-    /// Notes that an event must be matched again with the rules of its member, retrying until it
+    /// Notes that an event must be matched again with the rules of `source`, retrying until it
     /// succeeds.
-    async fn postpone(&self, event: &Event, sequence: u64) {
-        let Some(postponed) = &self.postponed else {
-            return;
-        };
+    async fn postpone(&self, source: &str, event: &Event, sequence: u64) {
         let noted = PostponedEvent {
-            cluster: event.cluster.clone(),
+            cluster: source.to_owned(),
             sequence,
             event_id: event.id.clone(),
         };
         until_stored(
-            || postponed.add(&noted),
+            || self.postponed.add(&noted),
             |error| {
                 tracing::warn!(
                     code = codes::EVENT_NOT_POSTPONED,

@@ -435,6 +435,11 @@ impl Rules {
         self.providers.get(namespace, name)
     }
 
+    /// The members whose rules are missing in these merged rules, because they were never read.
+    pub fn unread(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.unread.iter()
+    }
+
     /// Whether these are merged rules without those of a member, because they were never read.
     pub fn is_unread(&self, cluster: &str) -> bool {
         self.unread.contains(cluster)

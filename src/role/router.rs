@@ -101,10 +101,7 @@ pub async fn start(
         );
     }
     let members = rules.members();
-    let postponed = match members.is_empty() {
-        true => None,
-        false => Some(PostponedEvents::open(bus).await.context(NO_CONSUMERS)?),
-    };
+    let postponed = PostponedEvents::open(bus).await.context(NO_CONSUMERS)?;
     let router = Router::new(
         bus.clone(),
         rules.live.clone(),
@@ -118,17 +115,15 @@ pub async fn start(
             shadow,
         },
     );
-    if let Some(postponed) = postponed {
-        let router = router.clone();
-        let catch_up = CatchUp {
-            router,
-            postponed,
-            members,
-        };
-        context
-            .tasks
-            .spawn(catch_up.run(context.stop.pulling.clone()));
-    }
+    // Also without members: events may wait for one that is no source any more.
+    let catch_up = CatchUp {
+        router: router.clone(),
+        postponed,
+        members,
+    };
+    context
+        .tasks
+        .spawn(catch_up.run(context.stop.pulling.clone()));
     let memory = context.memory.routing;
     context
         .tasks

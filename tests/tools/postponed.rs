@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
+use tidings_core::bus::Bus;
+use tidings_core::bus::clusters::{ClusterRecords, Clusters};
 use tidings_core::bus::live_clusters::LiveClusters;
 use tidings_core::bus::postponed::PostponedEvents;
 use tidings_core::runtime::metrics::Metrics;
-use tidings_core::wire::PostponedEvent;
+use tidings_core::wire::{Cluster, PostponedEvent};
+use tidings_core::{Delivery, Event, Message as _};
 use tidings_rig::{Rig, Role, event, eventually};
 use tidings_router::{CatchUp, CostlyPatterns, Router, RouterOptions};
-use tidings_rules::Rules;
 use tidings_rules::live::LiveRules;
+use tidings_rules::{Options, Rules, RulesOrigin, testing};
 use tokio_util::sync::CancellationToken;
 
 use crate::TIDINGS;
@@ -42,6 +46,40 @@ async fn has_messages(rig: &Rig) -> bool {
     let all = "$KV.consumers.postponed.>";
     let last = stream.unwrap().get_last_raw_message_by_subject(all).await;
     last.is_ok()
+}
+
+fn router(
+    bus: Bus,
+    postponed: &PostponedEvents,
+    rules: Rules,
+    clusters: Clusters,
+    metrics: Metrics,
+) -> Arc<Router> {
+    let options = RouterOptions {
+        concurrency: 8,
+        own_cluster: "hub".to_owned(),
+        postponed: postponed.clone(),
+        shadow: None,
+    };
+    let rules = Arc::new(LiveRules::new(rules));
+    let costly = Arc::new(CostlyPatterns::default());
+    Router::new(
+        bus,
+        rules,
+        metrics,
+        costly,
+        LiveClusters::fixed(clusters),
+        options,
+    )
+}
+
+/// The cluster `prod-1`, which was `dev-1`.
+fn renamed() -> Cluster {
+    Cluster {
+        name: "prod-1".into(),
+        former_names: vec!["dev-1".into()],
+        ..Cluster::default()
+    }
 }
 
 #[tokio::test]
@@ -82,20 +120,9 @@ async fn events_that_are_gone_are_counted_also_those_of_a_former_member() {
     records.add(&postponed("prod", 98, "a")).await.unwrap();
     records.add(&postponed("former", 99, "b")).await.unwrap();
     let metrics = Metrics::default();
-    let options = RouterOptions {
-        concurrency: 8,
-        own_cluster: "hub".to_owned(),
-        postponed: Some(records.clone()),
-        shadow: None,
-    };
-    let router = Router::new(
-        bus(&rig).await,
-        Arc::new(LiveRules::new(Rules::default())),
-        metrics.clone(),
-        Arc::new(CostlyPatterns::default()),
-        LiveClusters::fixed(Default::default()),
-        options,
-    );
+    let bus = bus(&rig).await;
+    let rules = Rules::default();
+    let router = router(bus, &records, rules, Clusters::default(), metrics.clone());
     let catch_up = CatchUp {
         router,
         postponed: records.clone(),
@@ -112,4 +139,100 @@ async fn events_that_are_gone_are_counted_also_those_of_a_former_member() {
     assert!(!has_messages(&rig).await);
     stop.cancel();
     running.await.unwrap();
+}
+
+#[tokio::test]
+async fn events_that_are_gone_are_counted_without_a_member_too() {
+    let (rig, [records, _]) = hub().await;
+    records.add(&postponed("former", 99, "b")).await.unwrap();
+
+    let router = rig.run(Role::router()).await;
+
+    eventually("it is removed", async || {
+        records.all().await.unwrap().is_empty().then_some(())
+    })
+    .await;
+    let gone = router.metric("tidings_router_postponed_gone_total", "");
+    assert_eq!(gone.await, 1.0);
+}
+
+#[tokio::test]
+async fn an_event_of_a_renamed_member_is_noted_under_the_name_of_the_source() {
+    let (rig, [records, _]) = hub().await;
+    let clusters = ClusterRecords::open(&bus(&rig).await).await.unwrap();
+    assert!(clusters.store(&renamed(), None).await.unwrap());
+    // Nothing answers at this address.
+    let kubeconfig = rig.folder().join("dev-1.json");
+    let text = json!({
+        "apiVersion": "v1", "kind": "Config", "current-context": "it",
+        "clusters": [{"name": "it", "cluster": {"server": "http://127.0.0.1:1"}}],
+        "contexts": [{"name": "it", "context": {"cluster": "it", "user": "it"}}],
+        "users": [{"name": "it", "user": {}}],
+    });
+    std::fs::write(&kubeconfig, text.to_string()).unwrap();
+    let source = format!("cluster=dev-1:{}", kubeconfig.display());
+    let router = rig.run(Role::router().args(["--rules", &source])).await;
+    let ingest = rig.run(Role::ingest().args(["--cluster", "prod-1"])).await;
+    ingest.post(&event("of the member")).await.unwrap();
+    rig.routed().await;
+
+    let noted = eventually("the event is noted", async || {
+        let noted = records.all().await.unwrap();
+        (!noted.is_empty()).then_some(noted)
+    })
+    .await;
+    let names: Vec<_> = noted.iter().map(|it| &it.postponed.cluster).collect();
+    assert_eq!(names, ["dev-1"]);
+    let counted = router.metric("tidings_router_events_postponed_total", "");
+    assert_eq!(counted.await, 1.0);
+}
+
+#[tokio::test]
+async fn what_waits_under_a_former_name_is_matched_with_the_rules_of_the_member() {
+    let rig = Rig::start(TIDINGS).await;
+    let roles = rig.run_all([Role::router(), Role::worker()]).await;
+    let ingest = rig.run(Role::ingest().args(["--cluster", "prod-1"])).await;
+    ingest.post(&event("of the member")).await.unwrap();
+    rig.drained().await;
+    drop(roles);
+    rig.leaves_deliveries(1, "no worker has the rules of the member");
+    let bus = bus(&rig).await;
+    let records = PostponedEvents::open(&bus).await.unwrap();
+    let events = rig.jetstream().await.get_stream("EVENTS").await.unwrap();
+    let stored = events.get_raw_message(1).await.unwrap();
+    let id = Event::decode(stored.payload).unwrap().id;
+    records.add(&postponed("dev-1", 1, &id)).await.unwrap();
+    let objects = [testing::alert("all", "hook").object()];
+    let rules = Arc::new(Rules::compile(&objects, &[], &Options::default()));
+    let of = |origin| rules.of_origin(&origin);
+    let rules = [
+        of(RulesOrigin::Hub),
+        of(RulesOrigin::Member("prod-1".into())),
+    ];
+    let rules = Rules::merge(&rules, Default::default());
+    let clusters = Clusters::from([("prod-1".to_owned(), renamed())]);
+    let metrics = Metrics::default();
+    let router = router(bus, &records, rules, clusters, metrics.clone());
+    let catch_up = CatchUp {
+        router,
+        postponed: records.clone(),
+        members: vec!["prod-1".into()],
+    };
+    let stop = CancellationToken::new();
+    let running = tokio::spawn(catch_up.run(stop.clone()));
+
+    eventually("it is matched", async || {
+        records.all().await.unwrap().is_empty().then_some(())
+    })
+    .await;
+    stop.cancel();
+    running.await.unwrap();
+    let stream = rig.jetstream().await.get_stream("DELIVERIES").await;
+    let mut stream = stream.unwrap();
+    let state = stream.info().await.unwrap().state.clone();
+    assert_eq!(state.messages, 1);
+    let stored = stream.get_raw_message(state.last_sequence).await.unwrap();
+    let delivery = Delivery::decode(stored.payload).unwrap();
+    assert_eq!(delivery.alert.unwrap().namespace, "prod-1:apps");
+    assert_eq!(metrics.router_postponed_gone_total.get(), 0);
 }

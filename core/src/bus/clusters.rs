@@ -1,6 +1,6 @@
 //! The bucket `clusters`: the clusters of the fleet, as operators of the hub describe them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use async_nats::jetstream::kv::Operation;
 use futures::StreamExt;
@@ -31,6 +31,14 @@ pub fn former_names<'a>(clusters: &'a Clusters, name: &'a str) -> impl Iterator<
 pub fn are_names_of_one_cluster(clusters: &Clusters, one: &str, other: &str) -> bool {
     former_names(clusters, one).any(|former| former == other)
         || former_names(clusters, other).any(|former| former == one)
+}
+
+/// All names of a cluster that was renamed: this one, and those of former and later times.
+pub fn names_of_cluster<'a>(clusters: &'a Clusters, name: &'a str) -> BTreeSet<&'a str> {
+    let later = clusters.keys().map(String::as_str);
+    let later = later.filter(|later| are_names_of_one_cluster(clusters, later, name));
+    let former = former_names(clusters, name);
+    std::iter::once(name).chain(former).chain(later).collect()
 }
 
 /// Whether another cluster got a former name of this one after this one got its own name. The other

@@ -50,7 +50,7 @@ impl PostponedEvents {
         self.records.store(&key, postponed, None).await.map(drop)
     }
 
-    /// Postponed events of a cluster, oldest first: at most 50,000.
+    /// Postponed events that wait for the rules of a member, oldest first: at most 50,000.
     ///
     /// # Errors
     /// The bus is unavailable.
