@@ -25,6 +25,11 @@ use crate::backlog::{RecentEvents, RoutedAhead, filter};
 
 /// How often to check for a backlog, and the state of the second consumer.
 const EVERY: Duration = Duration::from_secs(1);
+/// What was learned this long ago may lack events that were routed since. Their deliveries are then
+/// stored again, which the server recognizes for two minutes.
+const KNOWN_FOR: Duration = Duration::from_secs(60);
+/// How long the first attempt to learn is repeated.
+const LEARN_WITHIN: Duration = Duration::from_secs(10);
 /// The most clusters whose events are routed ahead.
 const MAX_CLUSTERS: usize = 1_000;
 
@@ -35,6 +40,8 @@ pub struct Ahead {
     own_cluster: String,
     recent: Mutex<RecentEvents>,
     routed: RwLock<RoutedAhead>,
+    /// When it was last learned what was routed. Held while this is asked.
+    learned_at: tokio::sync::Mutex<Option<Instant>>,
 }
 
 /// A running puller of the second consumer.
@@ -59,19 +66,61 @@ impl Ahead {
             own_cluster,
             recent: Mutex::default(),
             routed: RwLock::default(),
+            learned_at: tokio::sync::Mutex::default(),
         }
+    }
+
+    /// Learns what the second consumer routed before this process started, which may be longer ago
+    /// than the server recognizes equal deliveries. Gives up after a while: routing twice is better
+    /// than not at all.
+    pub async fn learn(&self) {
+        let until = Instant::now() + LEARN_WITHIN;
+        while let Err(error) = self.ask().await {
+            if Instant::now() >= until {
+                log_failure(&error);
+                break;
+            }
+            tokio::time::sleep(EVERY).await;
+        }
+        *self.learned_at.lock().await = Some(Instant::now());
+    }
+
+    /// Learns it again if it was learned long ago: this process may have had no connection while
+    /// another one created the second consumer. A failure is not repeated for each event.
+    async fn learn_again(&self) {
+        let mut learned_at = self.learned_at.lock().await;
+        if learned_at.is_some_and(|at| at.elapsed() < KNOWN_FOR) {
+            return;
+        }
+        if let Err(error) = self.ask().await {
+            log_failure(&error);
+        }
+        *learned_at = Some(Instant::now());
+    }
+
+    async fn ask(&self) -> Result<(), String> {
+        let consumer = self.bus.ahead().await?;
+        *self.routed.write() = consumer.as_ref().map(routed_by).unwrap_or_default();
+        Ok(())
+    }
+
+    fn waited(&self, pulled: &Pulled) -> Duration {
+        let waited = self.bus.clock().now().duration_since(pulled.stored_at);
+        waited.try_into().unwrap_or_default()
     }
 
     /// Notes an event of the first consumer.
     pub fn observe(&self, pulled: &Pulled) {
-        let waited = self.bus.clock().now().duration_since(pulled.stored_at);
-        let waited = waited.try_into().unwrap_or_default();
+        let waited = self.waited(pulled);
         let token = cluster_token(&pulled.message.subject).unwrap_or_default();
         self.recent.lock().observe(token, waited);
     }
 
     /// Whether the second consumer routed an event already.
-    pub fn has_routed(&self, pulled: &Pulled) -> bool {
+    pub async fn has_routed(&self, pulled: &Pulled) -> bool {
+        if self.waited(pulled) >= KNOWN_FOR {
+            self.learn_again().await;
+        }
         let token = cluster_token(&pulled.message.subject).unwrap_or_default();
         self.routed.read().contains(token, pulled.sequence)
     }
@@ -104,11 +153,7 @@ impl Ahead {
             if let Err(error) = &result
                 && pace.is_due(error, Instant::now())
             {
-                tracing::warn!(
-                    code = codes::ROUTING_AHEAD_FAILED,
-                    error,
-                    "events of other clusters cannot be routed ahead of a backlog, retrying"
-                );
+                log_failure(error);
             }
             is_unknown = result.is_err();
             let wait = tokio::time::sleep(EVERY);
@@ -135,9 +180,8 @@ impl Ahead {
                 false => Ok(()),
             };
         };
-        let (from, until) = (consumer.begins_at(), consumer.routed_until());
-        let routed = RoutedAhead::new(&consumer.filters(), from, until);
-        *self.routed.write() = routed;
+        *self.routed.write() = routed_by(&consumer);
+        *self.learned_at.lock().await = Some(Instant::now());
         if self.is_over(&consumer).await? {
             self.end(pulling);
             tracing::info!(
@@ -205,4 +249,17 @@ impl Ahead {
         let tokens = tokens.iter().take(MAX_CLUSTERS);
         tokens.map(|token| filter(token)).collect()
     }
+}
+
+fn routed_by(consumer: &AheadConsumer) -> RoutedAhead {
+    let (from, until) = (consumer.begins_at(), consumer.routed_until());
+    RoutedAhead::new(&consumer.filters(), from, until)
+}
+
+fn log_failure(error: &str) {
+    tracing::warn!(
+        code = codes::ROUTING_AHEAD_FAILED,
+        error,
+        "events of other clusters cannot be routed ahead of a backlog, retrying"
+    );
 }

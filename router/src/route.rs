@@ -138,6 +138,8 @@ impl Router {
             }
         });
         async move {
+            let learned = stop.pulling.run_until_cancelled(self.ahead.learn());
+            learned.await;
             let second = self.ahead.run(
                 |consumer, end| self.pull_ahead(&consumer, ahead_memory, &stop, end),
                 stop.pulling.clone(),
@@ -217,7 +219,7 @@ impl Router {
     async fn handle_in_order(&self, pulled: Pulled) {
         self.detect_eviction(&pulled);
         self.ahead.observe(&pulled);
-        if self.ahead.has_routed(&pulled) {
+        if self.ahead.has_routed(&pulled).await {
             let reply = pulled.message.reply.as_ref();
             return self.bus.send_ack(reply, AckKind::Ack).await;
         }

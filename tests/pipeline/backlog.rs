@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use async_nats::jetstream::consumer::pull;
 use futures::StreamExt as _;
 use tidings_core::wire::{Cluster, Delivery};
 use tidings_core::{Message as _, bus::streams};
@@ -11,6 +12,7 @@ use tidings_rig::{
 };
 
 use crate::TIDINGS;
+use crate::extensions::bus;
 
 const ALERTS: usize = 20;
 const STORM: usize = 600;
@@ -142,4 +144,35 @@ async fn a_killed_router_loses_nothing_that_is_routed_ahead() {
         .collect();
     assert_eq!(keys.len(), (STORM + CALM) * ALERTS);
     assert_eq!(received.len(), keys.len(), "nothing is delivered twice");
+}
+
+#[tokio::test]
+async fn a_router_that_starts_skips_what_another_one_routed_ahead() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    rig.rules()
+        .put([provider("hook", receiver.url()), alert("all", "hook")]);
+    let mut earlier = rig.run(Role::router()).await;
+    assert!(earlier.terminate().await.success());
+    let calm = rig.run(Role::ingest().args(["--cluster", "calm"])).await;
+    post_all(&calm, "calm", 1).await;
+    // As another router does it, of which only what the server knows is left.
+    let bus = bus(&rig).await;
+    let created = bus.create_ahead(&["events.calm.>".to_owned()]).await;
+    created.expect("the server creates the consumer");
+    let events = rig.jetstream().await.get_stream("EVENTS").await;
+    let events = events.expect("the stream exists");
+    let ahead = events.get_consumer::<pull::Config>(streams::AHEAD).await;
+    let ahead = ahead.expect("the consumer exists");
+    let mut messages = ahead.messages().await.expect("it can be pulled from");
+    let message = messages.next().await.expect("an event");
+    let acknowledged = message.expect("an event").double_ack().await;
+    acknowledged.expect("the server confirms");
+    drop(messages);
+
+    let _router = rig.run(Role::router()).await;
+
+    rig.routed().await;
+    ends(&rig).await;
+    assert!(deliveries(&rig).await.is_empty());
 }
