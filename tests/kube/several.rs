@@ -2,6 +2,7 @@
 //! NATS has the accounts and credentials of `tidings fleet`.
 
 mod bed;
+mod cut;
 mod outages;
 
 use serde_json::{Value, json};

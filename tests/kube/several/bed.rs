@@ -10,7 +10,7 @@ use parking_lot::Mutex;
 use serde_json::{Value, json};
 use tidings_core::model::access::Access;
 use tidings_core::{DeadLetter, Message};
-use tidings_rig::{KubeApiServer, NAMESPACE, Process, Rig, Role, eventually};
+use tidings_rig::{Cable, KubeApiServer, NAMESPACE, Process, Rig, Role, eventually};
 use tokio::process::Command;
 
 use crate::TIDINGS;
@@ -158,11 +158,22 @@ impl Fleet {
 
     /// Runs an ingest for each member.
     pub async fn members(&self) -> [Process; 2] {
-        let role = |name: &str| {
-            let role = Role::ingest().args(["--cluster", name]);
-            self.with_credentials(role, name)
-        };
-        self.rig.run_all(MEMBERS.map(role)).await
+        self.rig
+            .run_all(MEMBERS.map(|name| self.member(name)))
+            .await
+    }
+
+    /// The ingest of a member.
+    pub fn member(&self, name: &str) -> Role {
+        let role = Role::ingest().args(["--cluster", name]);
+        self.with_credentials(role, name)
+    }
+
+    /// The edge of a member, which reaches the hub over a cable.
+    pub fn edge(&self, name: &str, cable: &Cable) -> Role {
+        let data = self.rig.folder().join(format!("edge-{name}"));
+        let role = Role::edge(&cable.url(), &data).args(["--cluster", name]);
+        self.with_credentials(role, name)
     }
 
     fn with_credentials(&self, role: Role, name: &str) -> Role {
@@ -230,24 +241,43 @@ impl Fleet {
         .await;
     }
 
+    /// Waits until the hub has stored this many events.
+    pub async fn has_stored(&self, count: usize) {
+        let (client, _) = self.client("tools").await;
+        let jetstream = jetstream::new(client);
+        eventually("the hub has stored all events", async || {
+            let mut events = jetstream.get_stream("EVENTS").await.ok()?;
+            let stored = events.info().await.ok()?.state.messages;
+            (stored >= count as u64).then_some(())
+        })
+        .await;
+    }
+
+    /// The messages of the events on the hub, in order.
+    pub async fn stored(&self) -> Vec<String> {
+        let stored = self.all::<tidings_core::Event>("EVENTS").await;
+        stored.into_iter().map(|event| event.message).collect()
+    }
+
     /// All dead letters, oldest first.
     pub async fn dead_letters(&self) -> Vec<DeadLetter> {
+        self.all("DEAD").await
+    }
+
+    /// All messages of a stream that never lost one.
+    async fn all<T: Message + Default>(&self, stream: &str) -> Vec<T> {
         let (client, _) = self.client("tools").await;
-        let stream = jetstream::new(client).get_stream("DEAD").await;
+        let stream = jetstream::new(client).get_stream(stream).await;
         let mut stream = stream.expect("the roles created the stream");
-        let state = stream
-            .info()
-            .await
-            .expect("the server answers")
-            .state
-            .clone();
-        let mut dead = Vec::new();
-        for sequence in 1..=state.last_sequence {
+        let info = stream.info().await.expect("the server answers");
+        let last = info.state.last_sequence;
+        let mut all = Vec::new();
+        for sequence in 1..=last {
             let message = stream.get_raw_message(sequence).await;
             let payload = message.expect("nothing was deleted").payload;
-            dead.push(DeadLetter::decode(payload).expect("DEAD holds dead letters"));
+            all.push(T::decode(payload).expect("the stream holds such messages"));
         }
-        dead
+        all
     }
 
     /// A NATS client with the credentials of a user, and what the server refuses it.
