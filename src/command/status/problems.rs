@@ -103,22 +103,26 @@ fn working_in_part(report: &Report) -> Vec<String> {
         .collect()
 }
 
-/// Routers share the events, so some of them are delivered and others only recorded.
+/// Routers share the events, and workers the deliveries, so with some in shadow mode it is left to
+/// chance what is delivered, and how fast.
 fn mixed_shadow(report: &Report) -> Vec<String> {
-    let all: Vec<_> = report.running("router").collect();
-    let Some(shadow) = all.iter().find(|process| process.is_shadow) else {
-        return Vec::new();
-    };
-    let normal = all.iter().find(|process| !process.is_shadow);
-    let message = normal.map(|normal| {
-        format!(
-            "{} is in shadow mode and {} is not: a part of the events is recorded and not \
-             delivered",
-            name(shadow),
-            name(normal)
-        )
+    let consequences = [
+        (
+            "router",
+            "a part of the events is recorded and not delivered",
+        ),
+        ("worker", "only the others make deliveries"),
+    ];
+    let mixed = consequences.iter().filter_map(|(role, consequence)| {
+        let all: Vec<_> = report.running(role).collect();
+        let shadow = all.iter().find(|process| process.is_shadow)?;
+        let normal = all.iter().find(|process| !process.is_shadow)?;
+        let (shadow, normal) = (name(shadow), name(normal));
+        Some(format!(
+            "{shadow} is in shadow mode and {normal} is not: {consequence}"
+        ))
     });
-    message.into_iter().collect()
+    mixed.collect()
 }
 
 /// If no worker runs at all, that is another problem.

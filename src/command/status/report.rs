@@ -86,18 +86,20 @@ pub struct Cluster {
     pub reported_seconds_ago: Option<u64>,
     /// The versions of the ingests that run.
     pub versions: Vec<String>,
-    /// What waits on its edge for the hub, as the edge last reported; absent without an edge.
+    /// What waits on its edges for the hub, as they last reported; absent without an edge.
     pub edge: Option<Edge>,
     pub last_event_at: Option<String>,
     /// The time since the last event.
     pub silent_seconds: Option<u64>,
 }
 
-/// Events that an edge stored and that the hub does not have yet.
+/// Events that the edges of a cluster stored and that the hub does not have yet.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Edge {
+    /// The sum of all edges.
     pub waiting: u64,
+    /// The age of the oldest event of any edge.
     pub oldest_seconds: u64,
 }
 
@@ -218,20 +220,38 @@ fn cluster(name: &str, ingests: &[&Heartbeat], reading: &Reading) -> Cluster {
         ingests: alive.len(),
         reported_seconds_ago: seconds_since(reported.max(), now),
         versions: versions.into_iter().map(str::to_owned).collect(),
-        edge: edge(ingests),
+        edge: edges(ingests, now),
         last_event_at: last_event.map(text),
         silent_seconds: seconds_since(last_event, now),
     }
 }
 
-/// The backlog of the edge that reported last.
-fn edge(ingests: &[&Heartbeat]) -> Option<Edge> {
+/// The backlog of all edges of a cluster, each of which has a storage of its own. An edge that does
+/// not run counts with its last report, unless one runs on its host: that is the same one after a
+/// restart.
+fn edges(ingests: &[&Heartbeat], now: Timestamp) -> Option<Edge> {
     let edges = ingests.iter().filter(|report| report.edge.is_some());
-    let last = edges.max_by_key(|report| from_proto(report.at))?.edge?;
-    Some(Edge {
-        waiting: last.waiting,
-        oldest_seconds: last.oldest_ms / 1000,
-    })
+    let (running, ended): (Vec<&Heartbeat>, Vec<_>) =
+        edges.copied().partition(|report| is_alive(report, now));
+    let mut last_of_host = BTreeMap::<&str, &Heartbeat>::new();
+    let is_running = |host: &str| running.iter().any(|report| report.host == host);
+    for report in ended.into_iter().filter(|report| !is_running(&report.host)) {
+        let last = last_of_host.entry(&report.host).or_insert(report);
+        if from_proto(last.at) < from_proto(report.at) {
+            *last = report;
+        }
+    }
+    let all = running.into_iter().chain(last_of_host.into_values());
+    let backlogs = all.filter_map(|report| report.edge);
+    backlogs
+        .map(|backlog| Edge {
+            waiting: backlog.waiting,
+            oldest_seconds: backlog.oldest_ms / 1000,
+        })
+        .reduce(|left, right| Edge {
+            waiting: left.waiting.saturating_add(right.waiting),
+            oldest_seconds: left.oldest_seconds.max(right.oldest_seconds),
+        })
 }
 
 fn seconds_since(time: Option<Timestamp>, now: Timestamp) -> Option<u64> {

@@ -242,3 +242,107 @@ fn an_edge_whose_events_wait_for_a_minute_is_a_problem() {
         assert_eq!(codes(&reading), expected, "{oldest_ms}");
     }
 }
+
+/// An edge of the cluster `default` on a host.
+fn edge(host: &str, waiting: u64, oldest_ms: u64, reported_seconds_ago: i64) -> Heartbeat {
+    Heartbeat {
+        host: host.to_owned(),
+        process: format!("{host} {waiting}"),
+        edge: Some(EdgeBacklog { waiting, oldest_ms }),
+        ..process("ingest", reported_seconds_ago)
+    }
+}
+
+#[test]
+fn all_edges_of_a_cluster_count_and_one_that_was_restarted_counts_once() {
+    for (edges, expected) in [
+        (
+            vec![edge("a", 3, 9_000, 1), edge("b", 4, 70_000, 2)],
+            (7, 70),
+        ),
+        // A restart leaves the report of the killed process.
+        (
+            vec![edge("a", 3, 9_000, 1), edge("a", 900, 80_000, 50)],
+            (3, 9),
+        ),
+        // One that does not run has still stored its events.
+        (
+            vec![edge("a", 3, 9_000, 1), edge("b", 4, 70_000, 50)],
+            (7, 70),
+        ),
+        (
+            vec![edge("b", 4, 70_000, 50), edge("b", 900, 80_000, 90)],
+            (4, 70),
+        ),
+        (
+            vec![edge("b", 900, 80_000, 90), edge("b", 4, 70_000, 50)],
+            (4, 70),
+        ),
+    ] {
+        let mut reading = well();
+        reading.heartbeats.extend(edges);
+        let report = Report::new(&reading, Known::default());
+        let sum = report.clusters[0].edge.as_ref().unwrap();
+        assert_eq!((sum.waiting, sum.oldest_seconds), expected);
+    }
+    assert_eq!(
+        Report::new(&well(), Known::default()).clusters[0].edge,
+        None
+    );
+}
+
+#[test]
+fn a_ready_process_that_gives_a_reason_works_in_part() {
+    let mut reading = well();
+    reading.heartbeats[1].reason = "rules: cluster us cannot be read".to_owned();
+    assert_eq!(codes(&reading), ["works-in-part"]);
+    let report = Report::new(&reading, Known::default());
+    assert!(report.problems[0].message.contains("cluster us"));
+    // One that is not ready, or ended, is another problem.
+    reading.heartbeats[1].ready = false;
+    assert_eq!(codes(&reading), ["not-ready"]);
+    reading.heartbeats[1] = Heartbeat {
+        ready: true,
+        at: Some(to_proto(seconds_ago(100))),
+        ..reading.heartbeats[1].clone()
+    };
+    assert_eq!(codes(&reading), ["no-router"]);
+}
+
+#[test]
+fn some_processes_of_a_role_in_shadow_mode_are_a_problem() {
+    let with = |role: &str, shadow: bool, reported_seconds_ago| Heartbeat {
+        process: format!("another {role}"),
+        shadow,
+        ..process(role, reported_seconds_ago)
+    };
+    let mixed = &["shadow-mode-mixed"][..];
+    for (what, more, expected) in [
+        ("routers", vec![with("router", true, 1)], mixed),
+        ("workers", vec![with("worker", true, 1)], mixed),
+        (
+            "both",
+            vec![with("router", true, 1), with("worker", true, 1)],
+            mixed,
+        ),
+        (
+            "ingests have no such mode",
+            vec![with("ingest", true, 1)],
+            &[],
+        ),
+        ("a router that ended", vec![with("router", true, 100)], &[]),
+        ("none", vec![with("router", false, 1)], &[]),
+        ("`up` is a router too", vec![with("up", true, 1)], mixed),
+    ] {
+        let mut reading = well();
+        reading.heartbeats.extend(more);
+        let mut found = codes(&reading);
+        found.dedup();
+        assert_eq!(found, expected, "{what}");
+    }
+    let mut all = well();
+    for report in &mut all.heartbeats {
+        report.shadow = true;
+    }
+    assert_eq!(codes(&all), [""; 0]);
+}
