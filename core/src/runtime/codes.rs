@@ -54,7 +54,7 @@ pub mod log {
              the edge. Nothing is dropped.";
         EDGE_READ_BACK_LIMITED, "edge-read-back-limited", "warn",
             "The hub stored more events of the cluster since the recorded position than the edge \
-             remembers. It remembers the last ones, at least 250,000; `left_out` are not \
+             remembers. It remembers the last ones, at least 57,344; `left_out` are not \
              remembered. An event of the edge whose confirmation was lost is stored twice if other \
              processes of the cluster stored as many after it.";
         EDGE_QUOTA_NOT_KEPT, "edge-quota-not-kept", "warn",

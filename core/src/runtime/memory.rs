@@ -20,6 +20,8 @@ const FALLBACK: u64 = 512 << 20;
 const MOST_UNSENT: u64 = 256 << 20;
 /// Events that an edge forwards need no more than this.
 const MOST_FORWARDING: u64 = 16 << 20;
+/// The ids that an edge remembers need no more than this: see `core/src/bus/edge/known.rs`.
+pub const KNOWN_IDS: u64 = 3 << 20;
 /// Copies of events need room for the largest event, and no more than this.
 const LEAST_TEE: u64 = 4 << 20;
 const MOST_TEE: u64 = 16 << 20;
@@ -54,6 +56,8 @@ pub struct MemoryPlan {
     pub unsent: u64,
     /// For events that an edge forwards.
     pub forwarding: u64,
+    /// For the ids of events that the hub has, on an edge.
+    pub known_ids: u64,
     /// For events that the router or a bridge pulled.
     pub routing: u64,
     /// For messages that the worker pulled and has not begun to attempt.
@@ -115,6 +119,7 @@ impl MemoryPlan {
             },
             unsent: part(16).min(MOST_UNSENT),
             forwarding: 0,
+            known_ids: 0,
             routing: match role {
                 Role::Bridge => part(3),
                 _ => only(Role::Router, 3, 16),
@@ -139,6 +144,7 @@ impl MemoryPlan {
             bodies: limit.bytes / 6,
             ingesting: limit.bytes / 6,
             forwarding: (limit.bytes / 12).min(MOST_FORWARDING),
+            known_ids: KNOWN_IDS,
             ..Self::new(limit, Role::Ingest)
         }
     }
@@ -189,17 +195,20 @@ mod tests {
                 + plan.deliveries;
             assert!(shares <= LIMIT.bytes * 4 / 5, "{role:?}: {plan:?}");
         }
-        let edge = MemoryPlan::of_edge(LIMIT);
-        let parts = [
-            edge.nats_server,
-            edge.bodies,
-            edge.ingesting,
-            edge.tee,
-            edge.unsent,
-            edge.forwarding,
-        ];
-        let shares: u64 = parts.iter().sum();
-        assert!(shares <= LIMIT.bytes * 4 / 5, "{edge:?}");
+        for bytes in [least(Role::Ingest), LIMIT.bytes] {
+            let edge = MemoryPlan::of_edge(MemoryLimit { bytes, ..LIMIT });
+            let parts = [
+                edge.nats_server,
+                edge.bodies,
+                edge.ingesting,
+                edge.tee,
+                edge.unsent,
+                edge.forwarding,
+                edge.known_ids,
+            ];
+            let shares: u64 = parts.iter().sum();
+            assert!(shares <= bytes * 4 / 5, "{edge:?}");
+        }
         let worker = MemoryPlan::new(LIMIT, Role::Worker);
         assert_eq!(
             (worker.bodies, worker.routing, worker.nats_server),

@@ -4,14 +4,16 @@ use std::collections::HashSet;
 
 use sha2::{Digest as _, Sha256};
 
-/// The ids of a generation: about 9 MiB.
-const GENERATION: usize = 250_000;
+/// The ids of a generation. A table of 2¹⁶ places is full with them. Each place takes 17 bytes, so
+/// two generations and the half table that one grew from take 2.8 MB, less than
+/// [`KNOWN_IDS`](crate::runtime::memory::KNOWN_IDS).
+const GENERATION: usize = (1 << 16) / 8 * 7;
 
 /// The ids of events that the hub has, as hashes.
 ///
 /// An edge forwards its events in order, so those whose confirmation it did not get are the last
 /// ones. Usually the set holds all events since the recorded position. If these are too many, it
-/// holds at least the last 250,000, so that its memory has a bound.
+/// holds at least the last 57,344, so that its memory has a bound.
 #[derive(Debug, Default)]
 pub(super) struct Known {
     newer: HashSet<u128>,
@@ -65,6 +67,24 @@ fn hash(id: &str) -> u128 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::runtime::memory::KNOWN_IDS;
+
+    /// The bytes of a table: each place has an id and a byte of control.
+    fn bytes(capacity: usize) -> usize {
+        (capacity * 8 / 7).next_power_of_two() * (size_of::<u128>() + 1)
+    }
+
+    #[test]
+    fn the_ids_fit_their_share_of_the_memory() {
+        let mut known = Known::default();
+        for number in 0..GENERATION * 3 {
+            known.add(&number.to_string());
+        }
+        assert_eq!(known.newer.len() + known.older.len(), 2 * GENERATION);
+        let tables = bytes(known.newer.capacity()) + bytes(known.older.capacity());
+        let grown_from = bytes(known.newer.capacity()) / 2;
+        assert!((tables + grown_from) as u64 <= KNOWN_IDS, "{tables}");
+    }
 
     #[test]
     fn an_event_is_taken_out_once() {
