@@ -114,3 +114,47 @@ async fn the_records_of_each_cluster_are_its_own_even_with_equal_uids() {
         assert_eq!(all, expected, "{member:?}");
     }
 }
+
+#[tokio::test]
+async fn the_hub_and_each_member_read_their_own_records_all_at_once() {
+    let rig = Rig::start(TIDINGS).await;
+    let _router = rig.run(Role::router()).await;
+    let bus = bus(&rig).await;
+    let open = async |member| {
+        ExtensionRecords::open(&bus, member)
+            .await
+            .expect("it exists")
+    };
+    let all = [
+        open(None).await,
+        open(Some("prod.eu")).await,
+        open(Some("prod")).await,
+    ];
+    for (number, records) in all.iter().enumerate() {
+        for uid in ["u", "v", "gone"] {
+            let record = RuleExtensions {
+                uid: uid.into(),
+                generation: i64::try_from(number).expect("a small number"),
+                ..RuleExtensions::default()
+            };
+            let stored = records.store(&record, None).await.expect("NATS answers");
+            assert!(stored.is_some());
+        }
+        records.remove("gone").await.expect("NATS answers");
+    }
+
+    for (number, records) in all.iter().enumerate() {
+        let stored = records.all().await.expect("NATS answers");
+        let mut found: Vec<_> = stored
+            .iter()
+            .map(|stored| (stored.record.uid.as_str(), stored.record.generation))
+            .collect();
+        found.sort_unstable();
+        let number = i64::try_from(number).expect("a small number");
+        assert_eq!(found, [("u", number), ("v", number)]);
+        // The revisions are those that a change needs.
+        let first = &stored[0];
+        let changed = records.store(&first.record, Some(first.revision)).await;
+        assert!(changed.expect("NATS answers").is_some());
+    }
+}

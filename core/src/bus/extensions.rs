@@ -2,15 +2,13 @@
 //! it. The keys of members begin with the name of the cluster, because each cluster deletes the
 //! records of its deleted objects, and clusters that were cloned have equal uids.
 
-use futures::{StreamExt, TryStreamExt, stream};
-
-use crate::bus::records::{BucketVersion, Records};
-use crate::bus::{Bus, BusError, streams};
+use crate::bus::records::{BucketVersion, MOST_RECORDS, Records};
+use crate::bus::{Bus, BusError, streams, unavailable};
 use crate::model::token::Token;
 use crate::wire::RuleExtensions;
 
-/// The maximum number of concurrent reads.
-const MAX_READS: usize = 16;
+/// The most bytes of a record. No object of a cluster is larger.
+const LARGEST: usize = 2 << 20;
 
 /// Reads and changes the records of extension fields.
 #[derive(Clone)]
@@ -45,12 +43,6 @@ impl ExtensionRecords {
         format!("{}{}", self.prefix, Token::new(uid))
     }
 
-    /// Whether a key is that of an object of this cluster. A uid has no dot.
-    fn is_own(&self, key: &str) -> bool {
-        let uid = key.strip_prefix(&self.prefix);
-        uid.is_some_and(|uid| !uid.contains('.'))
-    }
-
     /// The version of the bucket. A deleted bucket is first recreated, empty.
     ///
     /// # Errors
@@ -59,26 +51,26 @@ impl ExtensionRecords {
         self.records.version().await
     }
 
-    /// Reads all records.
+    /// Reads all records of this cluster.
     ///
     /// # Errors
-    /// The bus is unavailable. Some records may not have been read.
+    /// The bus is unavailable, or there are too many records: some were not read, and what these
+    /// restrict would be lost.
     pub async fn all(&self) -> Result<Vec<StoredExtensions>, BusError> {
-        let keys = self.records.keys().await?;
-        let keys = keys.into_iter().filter(|key| self.is_own(key));
-        let read = |key: String| async move { self.records.load::<RuleExtensions>(&key).await };
-        let loaded: Vec<_> = stream::iter(keys)
-            .map(read)
-            .buffer_unordered(MAX_READS)
-            .try_collect()
-            .await?;
-        let stored = |(record, revision)| {
-            Some(StoredExtensions {
-                record: record?,
-                revision: revision?,
-            })
-        };
-        Ok(loaded.into_iter().filter_map(stored).collect())
+        // A uid has no dot.
+        let keys = format!("{}*", self.prefix);
+        let stored = self.records.all::<RuleExtensions>(&keys, LARGEST).await?;
+        if stored.len() >= MOST_RECORDS {
+            let bucket = streams::EXTENSIONS;
+            return Err(unavailable(format!(
+                "bucket {bucket} holds {MOST_RECORDS} records of a cluster or more"
+            )));
+        }
+        let stored = stored.into_iter().map(|stored| StoredExtensions {
+            record: stored.value,
+            revision: stored.revision,
+        });
+        Ok(stored.collect())
     }
 
     /// Stores the record of an object if it is still at `revision`; `None` means that there must

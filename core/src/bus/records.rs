@@ -15,7 +15,7 @@ use crate::bus::{Bus, BusError, unavailable};
 /// The server sends the next record within this time.
 const READ_WITHIN: Duration = Duration::from_secs(5);
 /// The most records that are read at a time.
-const MOST_RECORDS: usize = 50_000;
+pub(super) const MOST_RECORDS: usize = 50_000;
 /// The header of a message that deletes its key.
 pub(super) const OPERATION: &str = "KV-Operation";
 
