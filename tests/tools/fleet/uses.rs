@@ -4,13 +4,14 @@ use std::collections::HashSet;
 use std::path::Path;
 
 use jiff::{SignedDuration, Timestamp};
+use serde_json::{Value, json};
 use tidings_core::bus::Bus;
 use tidings_core::bus::connect::connect;
 use tidings_core::model::subject;
 use tidings_core::runtime::config::{Flag, Settings, Sources};
-use tidings_rig::{Receiver, Reply, alert, event, provider};
+use tidings_rig::{Receiver, Reply, Role, alert, event, eventually, provider};
 
-use super::Fleet;
+use super::{Fleet, assert_permitted};
 use crate::command::{Following, text, tidings_with};
 
 async fn bus(url: &str, credentials: &Path) -> Bus {
@@ -113,4 +114,43 @@ async fn the_tools_of_an_operator_work_with_their_credentials() {
     let line = Following::start(tap).next().await;
     assert!(line.ends_with(": refused"), "{line}");
     receiver.accepts("refused").await;
+}
+
+#[tokio::test]
+async fn shadow_mode_needs_no_more_than_the_credentials_of_router_and_worker() {
+    let fleet = Fleet::start().await;
+    let receiver = Receiver::start().await;
+    fleet
+        .rig
+        .rules()
+        .put([provider("hook", receiver.url()), alert("all", "hook")]);
+    fleet.add("dev-1").await;
+    let in_shadow = |role: Role, name| fleet.with_credentials(role.args(["--shadow"]), name);
+    let router = fleet.rig.run(in_shadow(Role::router(), "router")).await;
+    let worker = fleet.rig.run(in_shadow(Role::worker(), "worker")).await;
+    let ingest = fleet.rig.run(fleet.ingest("dev-1")).await;
+    assert_eq!(ingest.post(&event("recorded")).await.unwrap().status, 202);
+
+    let report = eventually("the event is recorded", async || {
+        let report = ["shadow", "report", "--output", "json"];
+        let report = fleet.tool(&report).await;
+        let report = report.json().swap_remove(0);
+        (report["records"] == 1).then_some(report)
+    })
+    .await;
+    assert_eq!(report["outcomes"], json!({"would-send": 1}));
+    eventually("the status shows both in shadow mode", async || {
+        let status = fleet.tool(&["status", "--output", "json"]).await;
+        let status: Value = serde_json::from_str(&status.stdout).ok()?;
+        let processes = status["processes"].as_array()?.iter();
+        let in_shadow = processes.filter(|process| process["isShadow"] == true);
+        let roles: Vec<_> = in_shadow.map(|process| &process["role"]).collect();
+        (roles == ["router", "worker"]).then_some(())
+    })
+    .await;
+    for process in [&router, &worker] {
+        assert_permitted(process);
+    }
+    assert!(router.log_events("shadow-not-recorded").is_empty());
+    assert_eq!(receiver.count(), 0);
 }
