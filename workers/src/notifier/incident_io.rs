@@ -77,13 +77,28 @@ struct State {
     /// The event's time. The same failure at another time is sent again, since a user may have
     /// closed its alert.
     at: String,
-    /// Resolves the alert that a release without clusters in keys has opened.
+    /// The key of the alert that a release without clusters in keys has opened. A success resolves
+    /// it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    former: Option<Value>,
-    /// Resolve the alerts of the object under former names of its cluster.
+    former_key: Option<String>,
+    /// The keys of the object under former names of its cluster. A success resolves their alerts.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    renamed_keys: Vec<String>,
+    /// The same as whole alerts, in records of earlier versions.
+    #[serde(default, skip_serializing)]
+    former: Option<Value>,
+    #[serde(default, skip_serializing)]
     renamed: Vec<Value>,
     body: Value,
+}
+
+impl State {
+    /// The alert with another key.
+    fn with_key(&self, key: &str) -> Value {
+        let mut other = self.body.clone();
+        other["deduplication_key"] = key.into();
+        other
+    }
 }
 
 /// The handle of an object whose former key is resolved.
@@ -121,18 +136,16 @@ impl KeepState for IncidentIo {
             digest(&[self.url.as_str()])
         );
         let body = alert(message, state);
-        let is_success = state == ObjectState::Success;
-        let with_key = |key: String| {
-            let mut other = body.clone();
-            other["deduplication_key"] = key.into();
-            other
+        let (former_key, renamed_keys) = match state {
+            ObjectState::Success => other_keys(message, &object),
+            _ => (None, Vec::new()),
         };
-        let former = message.former_object_key().filter(|_| is_success);
-        let renamed = message.keys_of_former_clusters().into_iter();
         let state = State {
             at: message.rfc3339(),
-            former: former.map(with_key),
-            renamed: renamed.filter(|_| is_success).map(with_key).collect(),
+            former_key,
+            renamed_keys,
+            former: None,
+            renamed: Vec::new(),
             body,
         };
         Ok(Some(DesiredState::new(key, &state)))
@@ -145,19 +158,36 @@ impl KeepState for IncidentIo {
     async fn write(&self, desired: &DesiredState, handle: Option<&str>) -> Result<Sent, Failure> {
         let state: State = desired.decode()?;
         let mut handle = handle.map(str::to_owned);
-        if let Some(former) = state.former.filter(|_| handle.is_none()) {
+        let former = state.former_key.as_ref().map(|key| state.with_key(key));
+        let former = former.or(state.former.clone());
+        if let Some(former) = former.filter(|_| handle.is_none()) {
             let request = Request::post_json(self.url.clone(), &former).bearer(&self.token);
             classify(&self.http.send(request).await?)?;
             handle = Some(FORMER_KEY_RESOLVED.to_owned());
         }
-        for alert in &state.renamed {
-            let request = Request::post_json(self.url.clone(), alert).bearer(&self.token);
+        let renamed = state.renamed_keys.iter().map(|key| state.with_key(key));
+        for alert in renamed.chain(state.renamed.iter().cloned()) {
+            let request = Request::post_json(self.url.clone(), &alert).bearer(&self.token);
             classify(&self.http.send(request).await?)?;
         }
         let request = Request::post_json(self.url.clone(), &state.body).bearer(&self.token);
         let status = Some(classify(&self.http.send(request).await?)?);
         Ok(Sent::Accepted { status, handle })
     }
+}
+
+/// The key of earlier releases, and those under former names of the cluster, where they differ from
+/// the key and from each other.
+fn other_keys(message: &Message<'_>, key: &str) -> (Option<String>, Vec<String>) {
+    let mut renamed: Vec<String> = Vec::new();
+    for other in message.keys_of_former_clusters() {
+        if other != key && !renamed.contains(&other) {
+            renamed.push(other);
+        }
+    }
+    let former = message.former_object_key();
+    let former = former.filter(|former| former != key && !renamed.contains(former));
+    (former, renamed)
 }
 
 fn alert(message: &Message<'_>, object: ObjectState) -> Value {
@@ -272,6 +302,61 @@ mod tests {
         let mut event = Sample::info();
         event.event.reason = "Progressing".into();
         assert_eq!(desired(&event), None);
+    }
+
+    /// A success of an object without a uid, in a cluster that had many names.
+    fn renamed() -> Sample {
+        let mut event = Sample::info();
+        event.event.involved_object.as_mut().unwrap().uid.clear();
+        event.event.cluster = "prod".into();
+        let names = (0..14).map(|number| format!("old-{number}"));
+        event.former_clusters = names.chain(["prod".into(), "old-0".into()]).collect();
+        event
+    }
+
+    async fn sent(state: &DesiredState) -> Vec<Value> {
+        let http = Http::dry_run();
+        let Notifier::State(notifier) = build(&provider(), http.clone()).unwrap() else {
+            panic!("it keeps states");
+        };
+        notifier.write(state, None).await.unwrap();
+        http.recorded().iter().map(sample::body).collect()
+    }
+
+    #[tokio::test]
+    async fn former_keys_are_resolved_and_a_state_has_one_alert_however_many_there_are() {
+        let event = renamed().with_message("m".repeat(100_000));
+        let desired = desired(&event).unwrap();
+        assert!(desired.state.len() < 110_000, "{}", desired.state.len());
+        let sent = sent(&desired).await;
+        let keys: Vec<_> = sent.iter().map(|it| &it["deduplication_key"]).collect();
+        let mut expected = vec!["Kustomization/apps/webapp".to_owned()];
+        let old = (0..14).map(|number| format!("old-{number}/Kustomization/apps/webapp"));
+        expected.extend(old);
+        expected.push("prod/Kustomization/apps/webapp".to_owned());
+        assert_eq!(keys, expected.iter().collect::<Vec<_>>());
+        assert!(sent.iter().all(|alert| alert["status"] == "resolved"));
+    }
+
+    #[test]
+    fn a_state_without_former_keys_has_no_field_for_them() {
+        for event in [Sample::info(), Sample::error()] {
+            let state = desired(&event).unwrap();
+            let state: Value = state.decode().unwrap();
+            let fields: Vec<_> = state.as_object().unwrap().keys().collect();
+            assert_eq!(fields, ["at", "body"]);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_record_of_an_earlier_version_resolves_its_alerts() {
+        let alert = |key: &str| json!({"deduplication_key": key, "status": "resolved"});
+        let stored = json!({
+            "at": "2026-01-02T03:04:05Z",
+            "former": alert("former"), "renamed": [alert("old")], "body": alert("now"),
+        });
+        let sent = sent(&DesiredState::new("key".into(), &stored)).await;
+        assert_eq!(sent, [alert("former"), alert("old"), alert("now")]);
     }
 
     #[test]
