@@ -13,6 +13,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Context as _;
 use serde::{Deserialize, Serialize};
+use tidings_core::runtime::config::Flag;
+
+use crate::flags::flag;
 
 mod child;
 mod executable;
@@ -35,6 +38,14 @@ pub struct Contact {
     pub token: String,
     /// The process id of the server.
     pub pid: u32,
+}
+
+impl Contact {
+    /// The settings of a connection to it. `origin` is where they come from.
+    pub fn flags(&self, origin: &str) -> [Flag; 2] {
+        [("nats.url", &self.url), ("nats.token", &self.token)]
+            .map(|(key, value)| flag(origin, key, value))
+    }
 }
 
 /// A supervised nats-server.

@@ -7,13 +7,12 @@ use axum::body::Bytes;
 use axum::extract::Request;
 use axum::http::header::EXPECT;
 use futures::StreamExt;
+pub(crate) use tidings_core::model::stored_event::MAX_BODY_BYTES;
 use tidings_core::runtime::http_server::connections::Progress;
 use tokio::time::{Instant, timeout_at};
 
 use crate::body_budget::{BodyBudget, Full, HeldBody};
 
-/// The largest body that is accepted, as in notification-controller.
-pub(crate) const MAX_BODY_BYTES: usize = 3 * 1024 * 1024;
 /// How much of a body that is refused is read. A sender that is rejected while it still sends may
 /// see a reset connection instead of the response, so a slightly larger body is read to its end.
 const MAX_READ_BYTES: usize = 8 * 1024 * 1024;

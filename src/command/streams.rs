@@ -8,7 +8,7 @@ use clap::{Args, Subcommand};
 use tidings_core::bus::consumers::chosen::BeginAt;
 use tidings_core::bus::setup::{StreamChange, StreamPolicy};
 
-use super::tool::{BusArguments, ago, bus, count, moment, print_line};
+use super::tool::{BusArguments, bus, count, moment, print_line};
 use crate::flags::{flag, settings};
 
 /// Arguments of `tidings streams`.
@@ -68,12 +68,8 @@ impl Begin {
         if let Some(sequence) = self.from_sequence {
             return Ok(BeginAt::Sequence(sequence));
         }
-        let text = self.from_time.as_deref().unwrap_or_default();
-        let time = text.parse().or_else(|_| ago(text));
-        let time = time.with_context(|| {
-            format!("--from-time {text}: expected a time such as 2026-01-02T15:04:05Z, or 90m")
-        })?;
-        Ok(BeginAt::Time(time))
+        let time = moment(self.from_time.as_deref().unwrap_or_default());
+        Ok(BeginAt::Time(time.context("--from-time")?))
     }
 }
 

@@ -14,7 +14,7 @@ use tidings_core::model::time::from_proto;
 use tidings_core::runtime::config::Settings;
 use tidings_core::{Delivery, ProtoTimestamp};
 
-use crate::flags::{CommonFlags, flag, settings};
+use crate::flags::{CommonFlags, settings};
 use crate::nats_server;
 
 /// Arguments of a tool that uses the bus. Flags that only roles use are accepted but hidden.
@@ -44,11 +44,7 @@ pub fn bus_settings(common: &CommonFlags, data: Option<&Path>) -> anyhow::Result
         return Ok(merged);
     }
     let contact = nats_server::contact(data.unwrap_or(&merged.data))?;
-    let flags = vec![
-        flag("nats.json", "nats.url", &contact.url),
-        flag("nats.json", "nats.token", &contact.token),
-    ];
-    settings(common, flags)
+    settings(common, contact.flags("nats.json").into())
 }
 
 /// Connects to the NATS servers of [`bus_settings`].

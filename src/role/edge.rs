@@ -26,7 +26,6 @@ use tidings_core::runtime::metrics::Metrics;
 use tidings_ingest::Quota;
 use tokio::time::sleep;
 
-use crate::flags::flag;
 use crate::nats_server::NatsServer;
 use crate::process::Process;
 use crate::role::bus::{SAMPLE_FRESH_FOR, WRITE_CHECK_FRESH_FOR, retry_setup};
@@ -134,12 +133,8 @@ async fn start(
 
 /// How to connect to the own server.
 fn own_server(server: &NatsServer) -> anyhow::Result<NatsSettings> {
-    let contact = &server.contact;
-    let flags = [("nats.url", &contact.url), ("nats.token", &contact.token)];
     let sources = Sources {
-        flags: flags
-            .map(|(key, value)| flag("the own nats-server", key, value))
-            .into(),
+        flags: server.contact.flags("the own nats-server").into(),
         ..Sources::default()
     };
     let settings = Settings::load(&sources).context("the own nats-server")?;

@@ -84,15 +84,10 @@ pub async fn run(arguments: UpArguments) -> anyhow::Result<()> {
         })
         .await??
     };
-    let embedded = [
-        ("nats.url", server.contact.url.clone()),
-        ("nats.token", server.contact.token.clone()),
-        ("nats.storage_limit", server.storage_limit.to_string()),
-    ];
-    let embedded = embedded
-        .iter()
-        .map(|(key, value)| flag("the embedded nats-server", key, value));
-    flags.extend(embedded);
+    let origin = "the embedded nats-server";
+    let limit = server.storage_limit.to_string();
+    flags.extend(server.contact.flags(origin));
+    flags.push(flag(origin, "nats.storage_limit", &limit));
     let restarter = Some(server.restarter());
     // Only this process uses the embedded server, so it may change the streams.
     let result = match settings(&arguments.common, flags) {

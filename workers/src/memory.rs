@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use tidings_core::model::flux;
 use tidings_core::model::jitter::jitter;
 use tidings_core::model::metadata::Metadata;
+use tidings_core::model::stored_event::MAX_BODY_BYTES;
 use tidings_core::runtime::metrics::Gauge;
 use tidings_core::{Event, Message as _};
 use tokio::time::Instant;
@@ -29,7 +30,7 @@ const PART_FOR_FIRST: usize = 8;
 /// service, whose headers alone may have 408 KiB.
 const FIXED: usize = 512 << 10;
 /// The size of the largest event, for deliveries that do not state the size of theirs.
-const LARGEST_EVENT: usize = 3 << 20;
+const LARGEST_EVENT: usize = MAX_BODY_BYTES;
 /// How often the memory can have space for the largest delivery at least.
 const SMALLEST_BUDGET: usize = needed_for(LARGEST_EVENT, COPIES_OF_EVENT) * 2;
 /// The event, and its JSON in which each byte may need six.

@@ -9,6 +9,8 @@ use tidings_proto::v1::Event;
 use crate::model::text::visible;
 use crate::model::token::Token;
 
+/// The largest body of a posted event that ingest accepts, as in notification-controller.
+pub const MAX_BODY_BYTES: usize = 3 << 20;
 /// At most this many characters of a claimed name are reported.
 const MAX_REPORTED: usize = 253;
 

@@ -38,11 +38,19 @@ pub struct Content {
 #[derive(Default)]
 pub struct Ids {
     /// Commit statuses.
-    pub statuses: BTreeSet<String>,
+    pub statuses: Listed,
     /// Incidents that are open.
-    pub open_incidents: BTreeSet<String>,
+    pub open_incidents: Listed,
     /// The marks of comments.
-    pub comments: BTreeSet<String>,
+    pub comments: Listed,
+}
+
+/// Ids of one kind, up to a number.
+#[derive(Default)]
+pub struct Listed {
+    pub ids: BTreeSet<String>,
+    /// How many more there are.
+    pub more: u64,
 }
 
 impl Content {
@@ -100,7 +108,8 @@ impl Content {
             "parkedDeliveries": self.parked(),
             "deadLetters": self.dead_letters.len(),
             "states": self.states.len(),
-            "openIncidents": self.ids.open_incidents,
+            "openIncidents": self.ids.open_incidents.ids,
+            "openIncidentsNotListed": self.ids.open_incidents.more,
             "heartbeats": self.heartbeats.len(),
             "edgeEvents": self.on_edges,
         })
@@ -150,9 +159,22 @@ impl Ids {
             Some(DescribedState::Comment { mark }) => (&mut self.comments, mark),
             Some(DescribedState::Incident { is_open: false, .. }) | None => return,
         };
-        if ids.len() < MOST_LISTED {
-            ids.insert(id);
+        ids.add(id);
+    }
+}
+
+impl Listed {
+    fn add(&mut self, id: String) {
+        if self.ids.len() < MOST_LISTED {
+            self.ids.insert(id);
+        } else if !self.ids.contains(&id) {
+            self.more += 1;
         }
+    }
+
+    /// A line that says how many are not listed, if there are more.
+    pub fn rest(&self, what: &str) -> Option<String> {
+        (self.more > 0).then(|| format!("and {} more {what}, which are not listed", self.more))
     }
 }
 
@@ -232,5 +254,22 @@ fn outcome(delivery: Delivery, cluster: &str) -> PublishedOutcome {
         alert: delivery.alert,
         planned_at: delivery.planned_at.filter(|_| delivery.generation == 0),
         provider: delivery.provider,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_that_are_not_listed_are_counted() {
+        let mut listed = Listed::default();
+        for number in (0..MOST_LISTED + 3).chain([0]) {
+            listed.add(format!("{number:04}"));
+        }
+        assert_eq!((listed.ids.len(), listed.more), (MOST_LISTED, 3));
+        let rest = listed.rest("open incidents").unwrap();
+        assert!(rest.contains("3 more open incidents"), "{rest}");
+        assert_eq!(Listed::default().rest("open incidents"), None);
     }
 }

@@ -246,12 +246,16 @@ fn lines(name: &str, content: &Content, plan: Plan) -> Vec<String> {
             false => format!("{states} of states are deleted"),
         });
     }
-    for key in &content.ids.open_incidents {
-        if plan.deletes_states {
+    if plan.deletes_states {
+        let open = &content.ids.open_incidents;
+        for key in &open.ids {
             add(format!(
                 "incident {key} is open, and no event resolves it any more: resolve it at its \
                  service"
             ));
+        }
+        if let Some(rest) = open.rest("open incidents") {
+            add(rest);
         }
     }
     if !content.heartbeats.is_empty() {

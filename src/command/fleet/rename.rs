@@ -201,9 +201,15 @@ impl Changes {
             let rest = id.strip_prefix(&format!("{old}/"))?;
             Some((id.clone(), format!("{new}/{rest}")))
         };
-        let statuses = content.ids.statuses.iter().filter_map(renamed).collect();
+        let statuses = content
+            .ids
+            .statuses
+            .ids
+            .iter()
+            .filter_map(renamed)
+            .collect();
         let part = format!("/{}/", arguments.old);
-        let comments = content.ids.comments.iter();
+        let comments = content.ids.comments.ids.iter();
         let comments = comments.filter(|mark| mark.contains(&part)).count();
         bus.sample_clock().await?;
         let now = bus.clock().now();
@@ -262,11 +268,15 @@ impl Changes {
                 count(self.comments, "comment")
             ));
         }
-        for key in &content.ids.open_incidents {
-            lines.push(format!(
+        lines.extend(content.ids.statuses.rest("commit statuses"));
+        lines.extend(content.ids.comments.rest("comments"));
+        let open = &content.ids.open_incidents;
+        lines.extend(open.ids.iter().map(|key| {
+            format!(
                 "incident {key} is open: the next success of its object under {new} resolves it"
-            ));
-        }
+            )
+        }));
+        lines.extend(open.rest("open incidents"));
         for alert in &self.alerts {
             let (selected, other) = match alert.selects_new {
                 true => (new, old),
@@ -281,7 +291,7 @@ impl Changes {
     }
 
     fn json(&self, arguments: &RenameArguments) -> Value {
-        let mut report = self.content.json();
+        let (mut report, content_ids) = (self.content.json(), &self.content.ids);
         let pair = |(from, to): &(String, String)| json!({"from": from, "to": to});
         let alert = |alert: &AffectedAlert| {
             json!({
@@ -299,7 +309,9 @@ impl Changes {
         report["done"] = json!(arguments.yes);
         report["running"] = json!(self.running);
         report["commitStatuses"] = self.statuses.iter().map(pair).collect();
+        report["commitStatusesNotListed"] = json!(content_ids.statuses.more);
         report["comments"] = json!(self.comments);
+        report["commentsNotListed"] = json!(content_ids.comments.more);
         report["alerts"] = self.alerts.iter().map(alert).collect();
         report
     }

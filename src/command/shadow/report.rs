@@ -23,16 +23,25 @@ pub struct Summary {
     records: u64,
     outcomes: Outcomes,
     routes: BTreeMap<RouteKey, RouteCount>,
-    failures: BTreeMap<FailureKey, (u64, Sample)>,
+    failures: BTreeMap<FailureKey, LatestFailure>,
     template_errors: BTreeMap<(String, String), (u64, String)>,
     types: BTreeSet<String>,
     not_listed: u64,
+    failures_not_listed: u64,
 }
 
 /// Alert, Provider and its type.
 type RouteKey = (String, String, String);
 /// Provider, outcome and reason.
 type FailureKey = (String, String, String);
+
+/// How often it failed like this, and the last time.
+#[derive(Debug, Default)]
+struct LatestFailure {
+    count: u64,
+    detail: String,
+    alert: String,
+}
 
 #[derive(Debug)]
 struct RouteCount {
@@ -54,6 +63,8 @@ pub struct Report {
     pub template_errors: Vec<TemplateError>,
     /// Records of Alerts and Providers that are not listed, because there are too many.
     pub not_listed: u64,
+    /// Records with failures that are not listed, because there are too many kinds.
+    pub failures_not_listed: u64,
     /// The documented differences to notification-controller that concern these provider types.
     pub differences: Vec<DifferenceRow>,
     pub samples: Vec<Sample>,
@@ -138,12 +149,7 @@ impl Summary {
             (*count, *latest) = (*count + 1, error);
         }
         if !reason.is_empty() {
-            let key = (sample.provider.clone(), sample.outcome.clone(), reason);
-            let known = self.failures.remove(&key);
-            let count = known.map_or(0, |(count, _)| count);
-            if self.failures.len() < MOST_GROUPS {
-                self.failures.insert(key, (count + 1, sample.clone()));
-            }
+            self.add_failure(reason, &sample);
         }
         let outcome = sample.outcome.clone();
         let known = self.routes.remove(&route);
@@ -151,6 +157,18 @@ impl Summary {
         *outcomes.entry(outcome).or_default() += 1;
         let latest = sample;
         self.routes.insert(route, RouteCount { outcomes, latest });
+    }
+
+    fn add_failure(&mut self, reason: String, sample: &Sample) {
+        let key = (sample.provider.clone(), sample.outcome.clone(), reason);
+        if self.failures.len() >= MOST_GROUPS && !self.failures.contains_key(&key) {
+            self.failures_not_listed += 1;
+            return;
+        }
+        let failure = self.failures.entry(key).or_default();
+        failure.count += 1;
+        failure.detail.clone_from(&sample.detail);
+        failure.alert.clone_from(&sample.alert);
     }
 
     /// The report, with up to `samples` samples.
@@ -162,16 +180,14 @@ impl Summary {
         let samples = latest.take(samples).collect();
         let failures = self.failures.into_iter();
         let mut failures: Vec<_> = failures
-            .map(
-                |((provider, outcome, reason), (count, latest))| FailureGroup {
-                    provider,
-                    outcome,
-                    reason,
-                    count,
-                    detail: latest.detail,
-                    alert: latest.alert,
-                },
-            )
+            .map(|((provider, outcome, reason), latest)| FailureGroup {
+                provider,
+                outcome,
+                reason,
+                count: latest.count,
+                detail: latest.detail,
+                alert: latest.alert,
+            })
             .collect();
         failures.sort_by_key(|group| Reverse(group.count));
         let template_errors = self.template_errors.into_iter();
@@ -198,6 +214,7 @@ impl Summary {
             failures,
             template_errors,
             not_listed: self.not_listed,
+            failures_not_listed: self.failures_not_listed,
             differences,
             samples,
         }
@@ -301,5 +318,22 @@ mod tests {
         assert_eq!(report.routes.len(), MOST_GROUPS);
         assert_eq!(report.not_listed, 10);
         assert_eq!(report.records, MOST_GROUPS as u64 + 10);
+    }
+
+    #[test]
+    fn kinds_of_failures_that_are_too_many_are_counted_and_known_ones_still_change() {
+        let mut summary = Summary::default();
+        for number in 0..MOST_GROUPS + 10 {
+            summary.add(record("all", "would-fail", &format!("reason-{number}")));
+        }
+        let mut again = record("errors", "would-fail", "reason-0");
+        again.detail = "the latest".into();
+        summary.add(again);
+        let report = summary.report(Timestamp::UNIX_EPOCH, 0);
+        assert_eq!(report.failures.len(), MOST_GROUPS);
+        assert_eq!(report.failures_not_listed, 10);
+        let first = &report.failures[0];
+        let latest = (first.count, first.detail.as_str(), first.alert.as_str());
+        assert_eq!(latest, (2, "the latest", "apps/errors"));
     }
 }

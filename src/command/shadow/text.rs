@@ -4,6 +4,8 @@ use super::report::{Outcomes, Report, Sample};
 
 /// The most pairs of Alert and Provider that are listed.
 const MOST_ROUTES: usize = 50;
+/// The most kinds of failures, and the most templates that fail, that are listed.
+const MOST_FAILURES: usize = 50;
 
 /// The lines of the report.
 pub fn lines(report: &Report) -> Vec<String> {
@@ -26,10 +28,7 @@ pub fn lines(report: &Report) -> Vec<String> {
             outcomes(&route.outcomes)
         )
     }));
-    let more = report.routes.len().saturating_sub(MOST_ROUTES);
-    if more > 0 {
-        lines.push(format!("  and {more} more, see --output json"));
-    }
+    lines.extend(rest(report.routes.len(), MOST_ROUTES));
     if report.not_listed > 0 {
         let not_listed = report.not_listed;
         lines.push(format!("  and {not_listed} records of others"));
@@ -38,21 +37,28 @@ pub fn lines(report: &Report) -> Vec<String> {
     if report.failures.is_empty() {
         lines.push("  none".to_owned());
     }
-    lines.extend(report.failures.iter().map(|group| {
+    lines.extend(report.failures.iter().take(MOST_FAILURES).map(|group| {
         format!(
             "  {} {}: {}, {} (alert {}): {}",
             group.count, group.outcome, group.provider, group.reason, group.alert, group.detail
         )
     }));
+    lines.extend(rest(report.failures.len(), MOST_FAILURES));
+    if report.failures_not_listed > 0 {
+        let not_listed = report.failures_not_listed;
+        lines.push(format!("  and {not_listed} records of other kinds"));
+    }
     if !report.template_errors.is_empty() {
         lines.push("TEMPLATES THAT FAIL".to_owned());
     }
-    lines.extend(report.template_errors.iter().map(|error| {
+    let template_errors = report.template_errors.iter().take(MOST_FAILURES);
+    lines.extend(template_errors.map(|error| {
         format!(
             "  {}: alert {}, provider {}: {}",
             error.count, error.alert, error.provider, error.error
         )
     }));
+    lines.extend(rest(report.template_errors.len(), MOST_FAILURES));
     if !report.samples.is_empty() {
         lines.push("SAMPLES".to_owned());
     }
@@ -63,6 +69,12 @@ pub fn lines(report: &Report) -> Vec<String> {
         report.differences.len()
     ));
     lines
+}
+
+/// How many of a list are not shown.
+fn rest(number: usize, listed: usize) -> Option<String> {
+    let more = number.checked_sub(listed).filter(|more| *more > 0)?;
+    Some(format!("  and {more} more, see --output json"))
 }
 
 fn outcomes(outcomes: &Outcomes) -> String {
@@ -97,4 +109,40 @@ fn sample(sample: &Sample) -> String {
         sample.title,
         requests.join(", ")
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::Timestamp;
+    use tidings_core::wire::ShadowRecord;
+
+    use super::super::report::Summary;
+    use super::*;
+
+    #[test]
+    fn long_lists_are_cut_and_say_so() {
+        let mut summary = Summary::default();
+        for number in 0..200 {
+            summary.add(ShadowRecord {
+                outcome: "would-fail".into(),
+                reason: format!("reason-{number}"),
+                template_error: "unknown field".into(),
+                alert: Some(tidings_core::AlertReference {
+                    name: format!("alert-{number}"),
+                    ..Default::default()
+                }),
+                ..ShadowRecord::default()
+            });
+        }
+        let lines = lines(&summary.report(Timestamp::UNIX_EPOCH, 0));
+        assert!(
+            lines.len() < 3 * (MOST_FAILURES + 2) + 10,
+            "{}",
+            lines.len()
+        );
+        let cut = lines
+            .iter()
+            .filter(|line| line.starts_with("  and 150 more"));
+        assert_eq!(cut.count(), 3);
+    }
 }

@@ -6,13 +6,14 @@ use anyhow::{Context as _, ensure};
 use clap::Args;
 use serde::Serialize;
 use tidings_core::bus::streams::{EVENTS_FOR, STREAM_LIMITS};
+use tidings_core::model::stored_event::MAX_BODY_BYTES;
 use tidings_core::model::stream_plan::{Load, StreamNeed, StreamPlan, plan};
 
 use crate::command::Output;
 use crate::command::tool::{duration, length, print_line};
 
 /// The largest event that ingest accepts.
-const LARGEST_EVENT: u64 = 3 << 20;
+const LARGEST_EVENT: u64 = MAX_BODY_BYTES as u64;
 /// The longest outage and retention.
 const LONGEST: Duration = Duration::from_secs(90 * 24 * 3600);
 

@@ -8,7 +8,6 @@ use tidings_core::{Event, Failure, Outcome, Reason};
 use tidings_router::AlertExplanation;
 use tidings_rules::{ResolvedProvider, Rules};
 use tidings_workers::attempt::Ended;
-use tidings_workers::http::address_rules::AddressRules;
 use tidings_workers::http::{Http, HttpClients};
 use tidings_workers::message::render::Renderer;
 use tidings_workers::worker::with_rules::{attempt_with_rules, prepare_for};
@@ -28,10 +27,8 @@ pub async fn deliver_all(
     clusters: Clusters,
     send: bool,
 ) -> anyhow::Result<Vec<DeliveryReport>> {
-    let addresses = settings.worker.addresses.clone();
-    let address_rules = AddressRules::new(addresses.clone());
-    let http_clients =
-        HttpClients::new(addresses).context("cannot read the system's CA certificates")?;
+    let http_clients = HttpClients::new(settings.worker.addresses.clone())
+        .context("cannot read the system's CA certificates")?;
     let renderer = Renderer::new(&settings.links).map_err(anyhow::Error::msg)?;
     let renderer = renderer.with_clusters(LiveClusters::fixed(clusters));
     let mut reports = Vec::new();
@@ -55,7 +52,7 @@ pub async fn deliver_all(
                 let requests = recorder.recorded();
                 let refused = requests
                     .iter()
-                    .find_map(|request| address_rules.check_url(&request.url).err());
+                    .find_map(|request| http_clients.rules().check_url(&request.url).err());
                 if let Some(refused) = refused {
                     (report.outcome, report.detail) = ("invalid", refused.to_string());
                 }
