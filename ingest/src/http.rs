@@ -6,7 +6,7 @@
 //! without a valid token, where one is required, is refused before its body is read.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
@@ -19,6 +19,7 @@ use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::http_server::Peer;
 use tidings_core::runtime::metrics::labels::RequestOutcome;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 
 use crate::authentication::{Authentication, KubernetesReviewer};
 use crate::body;

@@ -8,13 +8,18 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
+use serde_json::json;
 use tidings_core::Event;
 use tidings_core::runtime::codes::http as codes;
+use tidings_core::runtime::health::Health;
 use tidings_core::runtime::http_server::connections::Connections;
 use tidings_core::runtime::http_server::serve;
 use tidings_core::runtime::metrics::{Gauge, Metrics};
+use tidings_ingest::authentication::{Authentication, KubernetesReviewer, Reviews, Users};
 use tidings_ingest::{
     BodyBudget, EventStore, Ingest, RequestOutcome, StoreAck, StoreError, StoreErrorReason, router,
 };
@@ -61,16 +66,28 @@ struct Rig {
     metrics: Metrics,
 }
 
+/// Something of an endpoint, the gate of its store, what it stores, and how requests end.
+type Endpoint<T> = (
+    T,
+    Arc<Semaphore>,
+    mpsc::UnboundedReceiver<Event>,
+    mpsc::UnboundedReceiver<RequestOutcome>,
+);
+
 fn endpoint(
     script: impl IntoIterator<Item = Result<StoreAck, StoreError>>,
     permits: usize,
     bodies: &Gauge,
-) -> (
-    axum::Router,
-    Arc<Semaphore>,
-    mpsc::UnboundedReceiver<Event>,
-    mpsc::UnboundedReceiver<RequestOutcome>,
-) {
+) -> Endpoint<axum::Router> {
+    let (ingest, gate, stored, outcomes) = ingest(script, permits, bodies);
+    (router(ingest), gate, stored, outcomes)
+}
+
+fn ingest(
+    script: impl IntoIterator<Item = Result<StoreAck, StoreError>>,
+    permits: usize,
+    bodies: &Gauge,
+) -> Endpoint<Ingest<ScriptedStore>> {
     let (called, stored) = mpsc::unbounded_channel();
     let (observed, outcomes) = mpsc::unbounded_channel();
     let gate = Arc::new(Semaphore::new(permits));
@@ -90,7 +107,7 @@ fn endpoint(
         dedupe_interval: Duration::from_secs(300),
         observe: Box::new(move |outcome| observed.send(*outcome).unwrap()),
     };
-    (router(ingest), gate, stored, outcomes)
+    (ingest, gate, stored, outcomes)
 }
 
 impl Rig {
@@ -401,6 +418,45 @@ async fn a_store_that_does_not_confirm_in_time_is_reported_as_unavailable() {
         ),
         (503, &"1".parse().unwrap())
     );
+    assert_eq!(started.elapsed().as_secs(), 4);
+    assert_eq!(outcomes.recv().await, Some(RequestOutcome::NotStored));
+}
+
+/// A Kubernetes API that accepts every token of the audience `tidings`, after a pause.
+fn slow_reviews(pause: Duration) -> Authentication<KubernetesReviewer> {
+    let review = json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "metadata": {}, "spec": {},
+        "status": {
+            "authenticated": true, "audiences": ["tidings"], "user": {"username": "flux"},
+        },
+    });
+    let api = axum::Router::new().fallback(async move || {
+        tokio::time::sleep(pause).await;
+        review.to_string()
+    });
+    let client = kube::Client::new(api, "default");
+    let reviewer = KubernetesReviewer::new(client, vec!["tidings".to_owned()]);
+    let check = Health::default().check("reviews", None);
+    let reviews = Reviews::new(reviewer, Users::new(Vec::new()), check);
+    Authentication::new(None, Some(Arc::new(reviews)), Default::default())
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_time_of_authentication_counts_toward_the_time_of_the_answer() {
+    let (ingest, _gate, _stored, mut outcomes) = ingest([], 0, &Gauge::default());
+    let router = router(Ingest {
+        authentication: Some(slow_reviews(Duration::from_millis(1_500))),
+        ..ingest
+    });
+    let claims = URL_SAFE_NO_PAD.encode(r#"{"aud":"tidings"}"#);
+    let request = Request::post("/").header("authorization", format!("Bearer e30.{claims}.c2ln"));
+    let request = request.body(Body::from(EVENT)).unwrap();
+    let started = tokio::time::Instant::now();
+    let response = TowerToHyperService::new(router)
+        .call(request)
+        .await
+        .unwrap();
+    assert_eq!(response.status().as_u16(), 503);
     assert_eq!(started.elapsed().as_secs(), 4);
     assert_eq!(outcomes.recv().await, Some(RequestOutcome::NotStored));
 }
