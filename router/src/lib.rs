@@ -9,7 +9,8 @@
 //! ```
 //!
 //! # Where to look
-//! - [`route`] is the loop: pull an event, plan, store deliveries, acknowledge.
+//! - [`route`] is the work on an event: plan, store deliveries, acknowledge. `route/pulling.rs` has
+//!   the loops, `route/unrouted.rs` what becomes of events that are not routed.
 //! - [`matching`] gives the verdict of an Alert on an event; [`metadata`] merges metadata.
 //! - [`mod@plan`] builds deliveries and explains verdicts; `planner` decides where it runs.
 //! - [`pattern_searches`] limits what patterns may cost for an event; [`costly_patterns`] is what

@@ -1,30 +1,26 @@
-//! The router's loop: pulls events and stores the deliveries that they cause.
+//! The router's work on an event: plan, store the deliveries that it causes, acknowledge.
+
+mod pulling;
+mod unrouted;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use async_nats::jetstream::AckKind;
-use async_nats::jetstream::consumer::pull;
 use parking_lot::Mutex;
 use tidings_core::bus::Bus;
-use tidings_core::bus::ahead::AheadConsumer;
 use tidings_core::bus::live_clusters::LiveClusters;
 use tidings_core::bus::postponed::PostponedEvents;
 use tidings_core::bus::publish::until_stored;
-use tidings_core::bus::pull::{PullMemory, Pulled, Puller, Stop};
-use tidings_core::bus::streams;
-use tidings_core::model::stored_event::{self, RefusedEvent};
+use tidings_core::bus::pull::Pulled;
+use tidings_core::model::stored_event;
 use tidings_core::model::time::to_proto;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::failpoint;
-use tidings_core::runtime::health::{Check, Health};
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::metrics::labels::{RoutingOutcome, TypeLabel};
-use tidings_core::wire::PostponedEvent;
 use tidings_core::{Delivery, Event};
 use tidings_rules::Rules;
 use tidings_rules::live::LiveRules;
-use tokio_util::sync::CancellationToken;
 
 use crate::ahead::Ahead;
 use crate::cluster_match::is_of_member;
@@ -32,16 +28,6 @@ use crate::costly_patterns::CostlyPatterns;
 use crate::plan::{DeliveryPlan, PlanContext};
 use crate::planner::Planner;
 use crate::shadow::Foresee;
-
-/// The most bytes of one pull.
-const MAX_PULL_BYTES: usize = 4 << 20;
-/// The part of the memory for events that are routed ahead of a backlog, as a divisor.
-const AHEAD_MEMORY: u64 = 4;
-/// How much of its message's size an event needs: the message, the event, and its deliveries, which
-/// carry small events.
-const COPIES: usize = 4;
-/// What rendering one delivery needs in addition, in shadow mode.
-const COPIES_TO_RENDER: usize = 4;
 
 /// Routes events: plans the deliveries of each event and stores them.
 pub struct Router {
@@ -112,93 +98,6 @@ impl Router {
 
     pub(crate) fn metrics(&self) -> &Metrics {
         &self.metrics
-    }
-
-    /// Routes until `stop`, with this much `memory` for events. Pulls no events before the first
-    /// rules are complete and the clusters of the fleet are read, and none while the storage is
-    /// nearly full.
-    ///
-    /// # Guarantees
-    /// At least once: an event is acknowledged after all its deliveries are stored. A redelivered
-    /// event gives the same delivery ids, which the bus deduplicates for two minutes.
-    pub fn run(
-        self: Arc<Self>,
-        memory: u64,
-        health: &Health,
-        stop: Stop,
-    ) -> impl Future<Output = ()> + Send + use<> {
-        let check = health.check("pull router", Some(Duration::from_secs(30)));
-        let ahead_memory = memory / AHEAD_MEMORY;
-        let puller = self.puller(streams::router_consumer(), memory - ahead_memory, check);
-        let first = puller.run(stop.clone(), self.may_pull(), {
-            let router = self.clone();
-            move |pulled| {
-                let router = router.clone();
-                async move { router.handle_in_order(pulled).await }
-            }
-        });
-        async move {
-            let learned = stop.pulling.run_until_cancelled(self.ahead.learn());
-            learned.await;
-            let second = self.ahead.run(
-                |consumer, end| self.pull_ahead(&consumer, ahead_memory, &stop, end),
-                stop.pulling.clone(),
-            );
-            tokio::join!(first, second);
-        }
-    }
-
-    fn puller(&self, consumer: pull::Config, memory: u64, check: Check) -> Puller {
-        let copies = match &self.shadow {
-            None => COPIES,
-            Some(_) => COPIES + COPIES_TO_RENDER,
-        };
-        Puller {
-            bus: self.bus.clone(),
-            stream: streams::EVENTS,
-            restores: consumer.durable_name.as_deref() == Some(streams::ROUTER),
-            consumer,
-            capacity: self.concurrency,
-            bytes: MAX_PULL_BYTES,
-            memory: PullMemory::new(memory, copies),
-            check,
-        }
-    }
-
-    fn may_pull(self: &Arc<Self>) -> impl Fn() -> bool + Send + use<> {
-        let router = self.clone();
-        move || router.is_loaded() && router.bus.storage().has_room_for_deliveries()
-    }
-
-    /// Routes the events of the second consumer until `stop` or `end`.
-    fn pull_ahead(
-        self: &Arc<Self>,
-        consumer: &AheadConsumer,
-        memory: u64,
-        stop: &Stop,
-        end: CancellationToken,
-    ) -> impl Future<Output = ()> + Send + use<> {
-        // This consumer is not needed, so it does not decide whether the router is ready.
-        let check = Health::default().check("pull router-ahead", None);
-        let puller = self.puller(consumer.puller_config(), memory, check);
-        let pulling = stop.pulling.child_token();
-        let until_end = pulling.clone();
-        let stop = Stop {
-            pulling,
-            holding: stop.holding.clone(),
-        };
-        let router = self.clone();
-        let pulled = puller.run(stop, self.may_pull(), move |pulled| {
-            let router = router.clone();
-            async move { router.handle(pulled).await }
-        });
-        async move {
-            let ended = async {
-                until_end.run_until_cancelled(end.cancelled()).await;
-                until_end.cancel();
-            };
-            tokio::join!(pulled, ended);
-        }
     }
 
     /// Whether rules and clusters were read. An event that is routed earlier would match too little
@@ -319,75 +218,6 @@ impl Router {
         RoutingOutcome::Planned
     }
 
-    /// Acknowledges a message that is not an event of its subject's cluster.
-    async fn refuse(&self, pulled: &Pulled, refused: &RefusedEvent) {
-        let sequence = pulled.sequence;
-        let outcome = match refused {
-            RefusedEvent::Undecodable { subject } => {
-                tracing::error!(
-                    code = codes::EVENT_UNDECODABLE,
-                    subject,
-                    sequence,
-                    "event cannot be decoded and is dropped"
-                );
-                RoutingOutcome::Undecodable
-            }
-            RefusedEvent::OtherCluster {
-                subject,
-                token,
-                claimed,
-            } => {
-                tracing::error!(
-                    code = codes::EVENT_OF_OTHER_CLUSTER,
-                    subject,
-                    token,
-                    claimed,
-                    sequence,
-                    "event names another cluster than its subject and is refused"
-                );
-                RoutingOutcome::OtherCluster
-            }
-        };
-        self.finish(pulled, outcome).await;
-    }
-
-    /// Returns an event to the server, which delivers it again after a while.
-    async fn return_later(&self, pulled: &Pulled) {
-        let times = u32::try_from(pulled.delivered.clamp(1, 5)).unwrap_or(1);
-        let pause = Duration::from_secs(1 << (times - 1));
-        tracing::debug!(
-            code = codes::EVENT_RETURNED,
-            sequence = pulled.sequence,
-            "event returned to the server, too many costly events of its namespace wait"
-        );
-        self.metrics.router_events_returned_total.inc();
-        let kind = AckKind::Nak(Some(pause));
-        self.bus.send_ack(pulled.message.reply.as_ref(), kind).await;
-    }
-
-    /// Notes that an event must be matched again with the rules of `source`, retrying until it
-    /// succeeds.
-    async fn postpone(&self, source: &str, event: &Event, sequence: u64) {
-        let noted = PostponedEvent {
-            cluster: source.to_owned(),
-            sequence,
-            event_id: event.id.clone(),
-        };
-        until_stored(
-            || self.postponed.add(&noted),
-            |error| {
-                tracing::warn!(
-                    code = codes::EVENT_NOT_POSTPONED,
-                    event.id,
-                    %error,
-                    "event not noted for the rules of its member, retrying"
-                )
-            },
-        )
-        .await;
-        self.metrics.router_events_postponed_total.inc();
-    }
-
     /// Stores a delivery, retrying until it succeeds. Until then the event is not acknowledged.
     pub(crate) async fn enqueue(&self, delivery: &Delivery) {
         until_stored(
@@ -421,35 +251,5 @@ impl Router {
             .router_events_total
             .get_or_create(&outcome)
             .inc();
-    }
-
-    /// Detects that EVENTS evicted unread events, which the server does not report: stream
-    /// sequences then grow faster than consumer sequences.
-    fn detect_eviction(&self, pulled: &Pulled) {
-        if pulled.delivered > 1 {
-            return;
-        }
-        let position = pulled.consumer_sequence;
-        let gap = pulled.sequence.saturating_sub(position);
-        let before = {
-            let mut last = self.gap.lock();
-            // Messages are handled at the same time, so a later one may have been here first.
-            if last.is_some_and(|(later, _)| later > position) {
-                return;
-            }
-            last.replace((position, gap))
-        };
-        if let Some((_, before)) = before
-            && gap > before
-        {
-            let lost = gap - before;
-            self.metrics.router_lost_to_retention_total.inc_by(lost);
-            tracing::error!(
-                code = codes::EVENTS_LOST,
-                lost,
-                sequence = pulled.sequence,
-                "stream EVENTS evicted events before a router read them"
-            );
-        }
     }
 }
