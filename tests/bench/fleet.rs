@@ -27,7 +27,7 @@ use prost::Message as _;
 use tidings_core::model::access::Access;
 use tidings_core::model::subject;
 use tidings_proto::v1::{Event, ObjectReference};
-use tidings_rig::{Process, Rig, Role, alert, provider};
+use tidings_rig::{Process, Rig, Role, alert, percentile, provider};
 use tokio::time::{interval_at, sleep};
 
 const EXECUTABLE: &str = env!("CARGO_BIN_EXE_tidings");
@@ -211,16 +211,16 @@ async fn run(
     let mut taken = std::mem::take(&mut *times.taken.lock());
     let surplus = std::mem::take(&mut *times.surplus.lock());
     taken.sort_unstable();
-    let percentile = |percent: usize| {
-        let rank = (taken.len() * percent).div_ceil(100).saturating_sub(1);
-        taken.get(rank).map_or(0.0, |time| time.as_secs_f64() * 1e3)
+    let milliseconds = |percent: f64| {
+        let time = percentile(&taken, percent).unwrap_or_default();
+        time.as_secs_f64() * 1e3
     };
     let per_second = taken.len() as f64 / began.elapsed().as_secs_f64();
     println!(
         "| {} | {rate} | {sent} | {lost} | {surplus} | {per_second:.0} | {:.1} | {:.1} |",
         members.len(),
-        percentile(50),
-        percentile(99),
+        milliseconds(50.0),
+        milliseconds(99.0),
     );
     Ok(lost)
 }

@@ -3,6 +3,7 @@
 use std::cell::{RefCell, RefMut};
 use std::time::{Duration, Instant};
 
+use tidings_rig::percentile;
 use tokio::time::sleep;
 
 /// Deliveries count as lost when nothing was received for this time.
@@ -209,13 +210,9 @@ impl Times {
     }
 
     /// The duration that this percentage does not exceed.
-    pub fn percentile(&mut self, percent: usize) -> Duration {
+    pub fn percentile(&mut self, percent: f64) -> Duration {
         self.all.sort_unstable();
-        let rank = (self.all.len() * percent).div_ceil(100);
-        self.all
-            .get(rank.saturating_sub(1))
-            .copied()
-            .unwrap_or_default()
+        percentile(&self.all, percent).unwrap_or_default()
     }
 
     fn add(&mut self, begin: Instant) {

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use tidings_rig::percentile;
 use tokio::time::sleep;
 
 use crate::cluster::kubectl;
@@ -134,6 +135,5 @@ fn component(pod: &str) -> &str {
 fn p95(values: &[f64]) -> f64 {
     let mut sorted = values.to_vec();
     sorted.sort_by(f64::total_cmp);
-    let index = (sorted.len() * 95).div_ceil(100).max(1) - 1;
-    sorted.get(index).copied().unwrap_or_default()
+    percentile(&sorted, 95.0).unwrap_or_default()
 }

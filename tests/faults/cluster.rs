@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use tidings_rig::{
-    NatsCluster, Posted, Process, Receiver, Rig, Role, alert, event, eventually_within,
+    NatsCluster, Posted, Process, Receiver, Rig, Role, alert, event, eventually_within, percentile,
     post_steadily, provider,
 };
 use tokio::task::JoinHandle;
@@ -167,15 +167,15 @@ fn print_latencies(
         .map(|posted| received[&posted.message].1 - posted.at)
         .collect();
     took.sort();
-    let quantile = |part: f64| took[((took.len() - 1) as f64 * part) as usize];
+    let at = |percent: f64| percentile(&took, percent).unwrap_or_default();
     let twice = received.values().filter(|(count, _)| *count > 1).count();
     println!(
         "{} events at {RATE}/s while {killed} leaders were killed: \
          p50 {:?}, p99 {:?}, p99.9 {:?}, longest {:?}; {twice} were received twice",
         took.len(),
-        quantile(0.5),
-        quantile(0.99),
-        quantile(0.999),
-        quantile(1.0)
+        at(50.0),
+        at(99.0),
+        at(99.9),
+        at(100.0)
     );
 }
