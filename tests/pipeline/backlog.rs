@@ -29,10 +29,16 @@ async fn post_all(ingest: &Process, name: &str, events: usize) {
 
 /// Stores events of a storm, and behind them those of a calm cluster. Starts no router.
 async fn backlog(rig: &Rig, receiver: &Receiver) {
-    rig.rules().put([provider("hook", receiver.url())]);
     let alerts: [Manifest; ALERTS] =
         std::array::from_fn(|number| alert(&format!("alert-{number}"), "hook"));
     rig.rules().put(alerts);
+    let _calm = backlog_of(rig, receiver, STORM).await;
+}
+
+/// The same with a storm of this many events, for the Alerts that are there. Returns the ingest of
+/// the calm cluster.
+async fn backlog_of(rig: &Rig, receiver: &Receiver, events: usize) -> Process {
+    rig.rules().put([provider("hook", receiver.url())]);
     let mut hub = rig.run(Role::router()).await;
     assert!(hub.terminate().await.success());
     let clusters = rig.jetstream().await.get_key_value(streams::CLUSTERS).await;
@@ -47,10 +53,11 @@ async fn backlog(rig: &Rig, receiver: &Receiver) {
     }
     let storm = rig.run(Role::ingest().args(["--cluster", "storm"])).await;
     let calm = rig.run(Role::ingest().args(["--cluster", "calm"])).await;
-    post_all(&storm, "storm", STORM).await;
+    post_all(&storm, "storm", events).await;
     post_all(&calm, "calm", CALM).await;
     // What waited for two seconds is a backlog.
     tokio::time::sleep(Duration::from_millis(2_500)).await;
+    calm
 }
 
 async fn slow_cable(rig: &Rig) -> Cable {
@@ -175,4 +182,38 @@ async fn a_router_that_starts_skips_what_another_one_routed_ahead() {
     rig.routed().await;
     ends(&rig).await;
     assert!(deliveries(&rig).await.is_empty());
+}
+
+#[tokio::test]
+async fn a_cluster_without_a_backlog_does_not_wait_behind_one_that_has_one() {
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    rig.rules().put([alert("all", "hook")]);
+    let calm = backlog_of(&rig, &receiver, 5 * STORM).await;
+    let cable = slow_cable(&rig).await;
+    let _worker = rig.run(Role::worker()).await;
+    let mut slow = rig.run(router(&cable)).await;
+    slow.logs("routing-ahead").await;
+
+    post_all(&calm, "later", CALM).await;
+
+    for number in 0..CALM {
+        receiver.accepts(&format!("later {number}")).await;
+    }
+    let events = rig.jetstream().await.get_stream("EVENTS").await;
+    let behind = events.expect("it exists").consumer_info("router").await;
+    let behind = behind.expect("it exists").num_pending;
+    assert!(
+        behind > 0,
+        "events of the storm, stored earlier, still wait"
+    );
+    assert!(slow.terminate().await.success());
+    let _router = rig.run(Role::router()).await;
+    rig.routed().await;
+    ends(&rig).await;
+    rig.drained().await;
+    let received = receiver.received();
+    let messages: BTreeSet<_> = received.iter().map(|it| it.message()).collect();
+    assert_eq!(messages.len(), 5 * STORM + 2 * CALM);
+    assert_eq!(received.len(), messages.len(), "nothing is delivered twice");
 }
