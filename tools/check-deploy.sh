@@ -32,12 +32,21 @@ echo "versions"
 nats=$(sed -n 's|^go_module=.*nats-server/v2@||p' tools/nats-server.sh)
 grep -qx "ARG NATS_SERVER_VERSION=$nats" Containerfile ||
     fail "Containerfile: NATS_SERVER_VERSION must be $nats, as in tools/nats-server.sh"
-version=$(sed -n 's/^version = "\(.*\)"/\1/p' Cargo.toml | head -n 1)
-overlays=(deploy/overlays/{single,standard,member}/kustomization.yaml)
-for file in "$chart/Chart.yaml" "${overlays[@]}" Containerfile; do
-    grep -Eq "(appVersion: |newTag: |VERSION=)$version\$" "$file" ||
-        fail "$file: the version must be $version, as in Cargo.toml"
+tools/release.sh agree
+# Each file that differs is found.
+mkdir "$folder/versions"
+cp --parents -r Cargo.toml Containerfile deploy/chart/Chart.yaml deploy/overlays "$folder/versions"
+for change in 's/^version:.*/version: 9.9.9/ deploy/chart/Chart.yaml' \
+    's/^appVersion:.*// deploy/chart/Chart.yaml' \
+    's/newTag:.*/newTag: 9.9.9/ deploy/overlays/member/kustomization.yaml' \
+    's/^ARG VERSION=.*/ARG VERSION=0a1b0/ Containerfile'; do
+    file=${change##* }
+    sed -i "${change% *}" "$folder/versions/$file"
+    ! tools/release.sh agree "$folder/versions" 2>/dev/null ||
+        fail "tools/release.sh agree does not see another version in $file"
+    cp "$file" "$folder/versions/$file"
 done
+tools/release.sh agree "$folder/versions"
 
 echo "README of the chart"
 "$python" tools/deploy/chart_readme.py --check

@@ -3,6 +3,8 @@
 # `make release-dry-run` runs all that need no registry. Files go to dist/.
 #
 #   tools/release.sh versions VERSION    check that versions and changelog agree with the tag
+#   tools/release.sh agree [FOLDER]      check that Cargo, chart, Kustomize and image have the same
+#                                        version, in another copy of the project if one is given
 #   tools/release.sh executable          build and pack the executable for this machine
 #   tools/release.sh sbom                write its bill of materials
 #   tools/release.sh chart               package the chart
@@ -34,13 +36,35 @@ arch() {
 versions() {
     local wanted=${1:?usage: tools/release.sh versions VERSION}
     [ "$wanted" = "$version" ] || fail "the tag is v$wanted, and Cargo.toml has $version"
-    local file
-    for file in deploy/chart/Chart.yaml Containerfile \
-        deploy/overlays/{single,standard,member}/kustomization.yaml; do
-        grep -Eq "(appVersion: |newTag: |VERSION=)$version\$" "$file" ||
-            fail "$file: the version must be $version"
-    done
+    agree
     notes "$wanted" >/dev/null
+}
+
+# The versions that a file names: each one must be that of Cargo.toml.
+versions_of() {
+    case $1 in
+    */Chart.yaml) sed -nE 's/^(version|appVersion): *"?([^" ]*).*/\2/p' "$1" ;;
+    */kustomization.yaml) sed -nE 's/^ *newTag: *"?([^" ]*).*/\1/p' "$1" ;;
+    *Containerfile) sed -nE 's/^ARG VERSION=(.*)/\1/p' "$1" ;;
+    esac
+}
+
+agree() {
+    local folder=${1:-.} wanted file found one
+    wanted=$(sed -n 's/^version = "\(.*\)"/\1/p' "$folder/Cargo.toml" | head -n 1)
+    [ -n "$wanted" ] || fail "Cargo.toml has no version"
+    for file in deploy/chart/Chart.yaml Containerfile deploy/overlays/*/kustomization.yaml; do
+        found=$(versions_of "$folder/$file")
+        for one in $found; do
+            [ "$one" = "$wanted" ] || fail "$file: the version must be $wanted, and is $one"
+        done
+    done
+    for file in deploy/chart/Chart.yaml=2 Containerfile=1 \
+        deploy/overlays/{single,standard,member}/kustomization.yaml=1; do
+        found=$(versions_of "$folder/${file%=*}" | wc -l)
+        [ "$found" = "${file#*=}" ] ||
+            fail "${file%=*}: $found versions are found, expected ${file#*=}"
+    done
 }
 
 executable() {
@@ -116,10 +140,10 @@ dry_run() {
 }
 
 case ${1:-} in
-versions | executable | sbom | chart | checksums | notes) "$@" ;;
+versions | agree | executable | sbom | chart | checksums | notes) "$@" ;;
 dry-run) dry_run ;;
 *)
-    sed -n '2,12p' "${BASH_SOURCE[0]}" >&2
+    sed -n '2,13p' "${BASH_SOURCE[0]}" >&2
     exit 2
     ;;
 esac
