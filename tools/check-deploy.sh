@@ -81,21 +81,23 @@ echo "bad values"
 "$python" tools/deploy/bad_values.py "$helm"
 
 echo "chart and Kustomize render the same objects"
-# A kustomization may only name relative folders.
-mkdir "$folder/all"
-relative() {
-    realpath --relative-to="$folder/all" "deploy/$1"
+# combine NAME OVERLAY COMPONENT…: a kustomization that may only name relative folders.
+combine() {
+    local name=$1 overlay=$2 component
+    shift 2
+    mkdir "$folder/$name"
+    relative() {
+        realpath --relative-to="$folder/$name" "deploy/$1"
+    }
+    {
+        echo "namespace: tidings"
+        echo "resources: [$(relative "overlays/$overlay")]"
+        echo "components:"
+        for component in "$@"; do
+            echo "  - $(relative "components/$component")"
+        done
+    } >"$folder/$name/kustomization.yaml"
 }
-cat >"$folder/all/kustomization.yaml" <<END
-namespace: tidings
-resources: [$(relative overlays/standard)]
-components:
-  - $(relative components/nats-tls)
-  - $(relative components/monitoring)
-  - $(relative components/endpoint-tls)
-  - $(relative components/endpoint-tokens)
-  - $(relative components/token-review)
-END
 compare() {
     local kustomization=$1
     shift
@@ -108,10 +110,18 @@ compare deploy/overlays/standard --set mode=standard
 compare deploy/overlays/member --set mode=member,cluster=prod-eu \
     --set nats.external.url=tls://hub.example.com:4222 \
     --set nats.external.credentialsSecret=tidings-nats-credentials
+combine all standard nats-tls monitoring endpoint-tls endpoint-tokens token-review
 compare "$folder/all" --set mode=standard,nats.tlsSecret=tidings-nats-tls \
     --set monitoring.podMonitor.enabled=true,monitoring.prometheusRule.enabled=true \
     --set endpoint.tlsSecret=tidings-tls,endpoint.tokensSecret=tidings-tokens \
     --set endpoint.tokenReview.enabled=true
+secured=(--set "endpoint.tlsSecret=tidings-tls,endpoint.tokensSecret=tidings-tokens")
+combine secured-single single endpoint-tls endpoint-tokens
+compare "$folder/secured-single" "${secured[@]}"
+combine secured-member member endpoint-tls endpoint-tokens
+compare "$folder/secured-member" --set mode=member,cluster=prod-eu "${secured[@]}" \
+    --set nats.external.url=tls://hub.example.com:4222 \
+    --set nats.external.credentialsSecret=tidings-nats-credentials
 
 echo "workflows"
 "$(tools/deploy-tool.sh actionlint)" .github/workflows/*.yaml
