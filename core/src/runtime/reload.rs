@@ -1,7 +1,9 @@
 //! Values that are read from files, and read again when the files change.
 //!
 //! Files are compared by their content, twice in five seconds. So it does not matter how they are
-//! replaced: in place, by a rename, or by the symbolic links of a mounted Secret.
+//! replaced: in place, by a rename, or by the symbolic links of a mounted Secret. A new content is
+//! used when two readings in a row are equal: the first can be half written, and a list that ends
+//! early can be valid.
 
 use std::fs;
 use std::io::Read as _;
@@ -46,7 +48,8 @@ pub enum Change {
 #[derive(Debug)]
 struct Seen {
     used: Fingerprint,
-    broken: Option<Fingerprint>,
+    /// Read once or more, and not used.
+    other: Option<Fingerprint>,
     is_reported: bool,
 }
 
@@ -79,9 +82,9 @@ impl<T: Send + Sync + 'static> Reloading<T> {
     /// Reads the files again and again until `stop`. `report` gets each change.
     ///
     /// # Guarantees
-    /// Broken content is reported once, and only if it stays: a pair of files that is replaced one
-    /// by one does not fit for a moment. A panic while the files are read or parsed is reported as
-    /// broken content.
+    /// New content is used, and broken content is reported once, only if it stays for two readings:
+    /// files may be half written, and a pair of files may be replaced one by one. A panic while the
+    /// files are read or parsed is reported as broken content.
     pub async fn follow(mut self, stop: CancellationToken, report: impl Fn(Change, &T)) {
         loop {
             tokio::select! {
@@ -130,7 +133,7 @@ impl Seen {
     fn new(used: Fingerprint) -> Self {
         Self {
             used,
-            broken: None,
+            other: None,
             is_reported: false,
         }
     }
@@ -138,17 +141,17 @@ impl Seen {
     /// Decides what a content means.
     fn next(&mut self, found: Fingerprint, problem: Option<String>) -> Option<Change> {
         if found == self.used {
-            self.broken = None;
+            self.other = None;
+            return None;
+        }
+        if self.other != Some(found) {
+            (self.other, self.is_reported) = (Some(found), false);
             return None;
         }
         let Some(problem) = problem else {
             *self = Self::new(found);
             return Some(Change::Loaded);
         };
-        if self.broken != Some(found) {
-            (self.broken, self.is_reported) = (Some(found), false);
-            return None;
-        }
         if self.is_reported {
             return None;
         }
@@ -195,23 +198,22 @@ mod tests {
     use super::*;
 
     #[test]
-    fn new_content_is_used_at_once_and_broken_content_is_reported_once_if_it_stays() {
+    fn new_content_is_used_and_broken_content_is_reported_once_if_they_stay() {
         let problem = || Some("no key".to_owned());
         let mut seen = Seen::new([0; 32]);
         assert_eq!(seen.next([0; 32], None), None);
+        assert_eq!(seen.next([9; 32], None), None, "it may be half written");
+        assert_eq!(seen.next([1; 32], None), None);
         assert_eq!(seen.next([1; 32], None), Some(Change::Loaded));
         assert_eq!(seen.next([1; 32], None), None);
-        assert_eq!(
-            seen.next([2; 32], problem()),
-            None,
-            "it may be half written"
-        );
+        assert_eq!(seen.next([2; 32], problem()), None);
         let broken = Some(Change::Broken("no key".to_owned()));
         assert_eq!(seen.next([2; 32], problem()), broken);
         assert_eq!(seen.next([2; 32], problem()), None);
         assert_eq!(seen.next([3; 32], problem()), None);
         assert_eq!(seen.next([1; 32], None), None, "the former content is back");
         assert_eq!(seen.next([3; 32], problem()), None);
+        assert_eq!(seen.next([4; 32], None), None);
         assert_eq!(seen.next([4; 32], None), Some(Change::Loaded));
     }
 
@@ -228,9 +230,14 @@ mod tests {
         };
         let mut reloading = Reloading::new(read, parse).unwrap();
         let current = reloading.current();
-        fs::write(&path, "2").unwrap();
+        // A number that is being written: its first digit is a number, too.
+        for half in ["2", "25"] {
+            fs::write(&path, half).unwrap();
+            assert_eq!(reloading.poll(), None);
+            assert_eq!(**current.load(), 1);
+        }
         assert_eq!(reloading.poll(), Some(Change::Loaded));
-        assert_eq!(**current.load(), 2);
+        assert_eq!(**current.load(), 25);
         for (content, problem) in [("x", "not a number"), ("123456789", "is larger than 8")] {
             fs::write(&path, content).unwrap();
             assert_eq!(reloading.poll(), None);
@@ -238,7 +245,7 @@ mod tests {
                 panic!("{content} is not reported");
             };
             assert!(reported.contains(problem), "{reported}");
-            assert_eq!(**current.load(), 2);
+            assert_eq!(**current.load(), 25);
         }
     }
 
