@@ -6,6 +6,7 @@ pub mod cloud_event;
 pub mod destination;
 pub mod excerpt;
 pub mod flux;
+pub mod glob;
 pub mod id;
 pub mod jitter;
 pub mod metadata;

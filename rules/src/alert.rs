@@ -7,13 +7,13 @@ use serde_json::Value;
 
 use crate::cluster_selector::ClusterSelector;
 use crate::doubt;
-use crate::glob::Globs;
 use crate::options::Options;
 use crate::pattern::{Allowance, Patterns, Refusal};
 use crate::report::Report;
 use crate::resource::{AlertSpec, SourceSpec, Version};
 use crate::severities::Severities;
 use crate::template::Template;
+use tidings_core::model::glob::Globs;
 
 /// The maximum length of the name and of the namespace of an object.
 const MAX_NAME_LENGTH: usize = 253;

@@ -19,7 +19,6 @@ mod doubt;
 pub mod duration;
 pub mod extensions;
 pub mod folder;
-pub mod glob;
 pub mod grant;
 mod index;
 pub mod kind;

@@ -43,7 +43,7 @@ fn reviewing(reviewer: Scripted) -> Authentication<Scripted> {
 
 fn reviewing_with(health: &Health, reviewer: Scripted) -> Authentication<Scripted> {
     let check = health.optional_check("token-review");
-    let users = Users::new(vec!["user-a*".to_owned()]);
+    let users = Users::new(&["user-a*".to_owned()]);
     let reviews = Arc::new(Reviews::new(reviewer, users, check));
     Authentication::new(None, Some(reviews), Family::default())
 }

@@ -1,6 +1,7 @@
 //! Bearer tokens from a file or folder.
 
-use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -25,9 +26,10 @@ const HOW_TO: &str = "write a random one, such as the output of `openssl rand -h
 /// A hash of a token.
 pub(super) type TokenHash = [u8; 32];
 
-/// The tokens of `ingest.auth.tokens`, as hashes.
+/// The tokens of `ingest.auth.tokens`: names by the hash of the token. How long a look-up takes
+/// shows a sender something about hashes only.
 #[derive(Debug, Default)]
-pub struct Tokens(Vec<(Arc<str>, TokenHash)>);
+pub struct Tokens(HashMap<TokenHash, Arc<str>>);
 
 impl Tokens {
     /// From a file with a line `NAME TOKEN` for each token, or from a folder with a file for each
@@ -47,23 +49,12 @@ impl Tokens {
     }
 
     /// The name of a token, if it is one of these.
-    ///
-    /// # Guarantees
-    /// The time depends on the number of tokens only.
     pub(super) fn name_of(&self, token: &str) -> Option<Arc<str>> {
-        let hash = hash(token);
-        let mut found = None;
-        for (name, own) in &self.0 {
-            if is_same(own, &hash) {
-                found = Some(name);
-            }
-        }
-        found.cloned()
+        self.0.get(&hash(token)).cloned()
     }
 
     fn parse(contents: &Contents) -> Result<Self, String> {
-        let mut tokens = Self::default();
-        let mut names = BTreeSet::new();
+        let mut tokens = Builder::default();
         for (name, content) in contents {
             let text = std::str::from_utf8(content)
                 .map_err(|_| format!("ingest.auth.tokens: {name} is not text"))?;
@@ -71,23 +62,51 @@ impl Tokens {
                 Some(name) => vec![of_file(name, text)],
                 None => lines(text)?,
             };
-            for Found { at, name, token } in found {
-                let problem = problem_of_token(token).or_else(|| {
-                    let is_new = names.insert(name.to_owned());
-                    (!is_new).then(|| "another token has the same name; rename one".to_owned())
-                });
-                if let Some(problem) = problem {
-                    return Err(format!("ingest.auth.tokens: {at}: {problem}"));
-                }
-                tokens.0.push((Arc::from(name), hash(token)));
+            for found in found {
+                let at = found.at.clone();
+                let added = tokens.add(found);
+                added.map_err(|problem| format!("ingest.auth.tokens: {at}: {problem}"))?;
             }
         }
-        if tokens.0.len() > MAX_TOKENS {
+        if tokens.tokens.len() > MAX_TOKENS {
             return Err(format!(
                 "ingest.auth.tokens: there are more than {MAX_TOKENS} tokens"
             ));
         }
-        Ok(tokens)
+        Ok(Self(tokens.tokens))
+    }
+}
+
+/// The tokens that were found so far.
+#[derive(Default)]
+struct Builder {
+    tokens: HashMap<TokenHash, Arc<str>>,
+    names: BTreeSet<String>,
+    /// Where each token is.
+    places: HashMap<TokenHash, String>,
+}
+
+impl Builder {
+    fn add(&mut self, Found { at, name, token }: Found<'_>) -> Result<(), String> {
+        if let Some(problem) = problem_of_token(token) {
+            return Err(problem);
+        }
+        if !self.names.insert(name.to_owned()) {
+            return Err("another token has the same name; rename one".to_owned());
+        }
+        let hash = hash(token);
+        match self.places.entry(hash) {
+            // Which of the names its sender has could not be said.
+            Entry::Occupied(other) => Err(format!(
+                "it is the same token as that of {}; {HOW_TO}, or remove one of the names",
+                other.get()
+            )),
+            Entry::Vacant(place) => {
+                place.insert(at);
+                self.tokens.insert(hash, Arc::from(name));
+                Ok(())
+            }
+        }
     }
 }
 
@@ -199,12 +218,6 @@ pub(super) fn hash(token: &str) -> TokenHash {
     Sha256::digest(token).into()
 }
 
-/// Compares without ending at the first difference.
-fn is_same(left: &TokenHash, right: &TokenHash) -> bool {
-    let pairs = left.iter().zip(right);
-    pairs.fold(0, |different, (left, right)| different | (left ^ right)) == 0
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -245,6 +258,10 @@ mod tests {
                 "line 2: another token has the same name",
             ),
             (
+                "ci s3cr3t-t0ken-0123456789\nproxy s3cr3t-t0ken-0123456789",
+                "line 2: it is the same token as that of line 1",
+            ),
+            (
                 "s3cr3t-t0ken-0123456789 ci",
                 "line 1: expected NAME TOKEN in this order",
             ),
@@ -282,6 +299,11 @@ mod tests {
             Some("notification-controller")
         );
         assert_eq!(tokens.count(), 2);
+        write("proxy", FIRST);
+        let error = Tokens::parse(&contents(folder.path()).unwrap()).err();
+        let expected = "token \"proxy\": it is the same token as that of token \"ci\"";
+        assert!(error.unwrap_or_default().contains(expected));
+        fs::remove_file(folder.path().join("proxy")).unwrap();
         write("empty", "\n");
         let error = Tokens::parse(&contents(folder.path()).unwrap()).err();
         assert!(error.unwrap_or_default().contains("token \"empty\""));

@@ -17,7 +17,6 @@ use crate::cluster::object::ReceivedObject;
 use crate::cluster::references::{References, references_of};
 use crate::cluster_selector::ClusterSelector;
 use crate::extensions::{CLUSTER_SELECTOR, CLUSTERS, Extension, PREFIX};
-use crate::glob::Globs;
 use crate::kind::Kinds;
 use crate::last_good::LastGood;
 use crate::object::{Identity, Object};
@@ -25,6 +24,7 @@ use crate::options::Options;
 use crate::pattern_memory::Automata;
 use crate::problem::{Problem, Severity};
 use crate::snapshot::{LostExtensions, Rules};
+use tidings_core::model::glob::Globs;
 
 /// The state of the rules of a cluster. It makes no requests.
 pub(super) struct ClusterState {

@@ -68,7 +68,7 @@ pub fn authentication(
         let client = client.context("reviewing tokens needs a client")?;
         let reviewer = KubernetesReviewer::new(client, reviewing.audiences.clone());
         let check = context.health.optional_check("token-review");
-        let users = Users::new(reviewing.users.clone());
+        let users = Users::new(&reviewing.users);
         let reviews = Arc::new(Reviews::new(reviewer, users, check));
         let (probed, stop) = (reviews.clone(), context.stop.holding.clone());
         tokio::spawn(async move { probed.probe(stop).await });

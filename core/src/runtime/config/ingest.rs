@@ -76,7 +76,7 @@ pub struct TokenReviewSettings {
     pub enabled: bool,
     /// `ingest.auth.token_review.audiences`: a token must have one of them.
     pub audiences: Vec<String>,
-    /// `ingest.auth.token_review.users`: names with `*` for any text; empty for all users.
+    /// `ingest.auth.token_review.users`: globs of names; empty for all users.
     pub users: Vec<String>,
 }
 

@@ -160,7 +160,8 @@ settings! {
     "ingest.auth.token_review.audiences", Value("tidings"), "", INGEST,
         "Audiences, of which a token must have one.";
     "ingest.auth.token_review.users", Otherwise("all users"), "", INGEST,
-        "Users whose tokens are accepted, such as `system:serviceaccount:flux-system:*`.";
+        "Users whose tokens are accepted, as globs: `*` matches any text, `?` one character, such \
+         as `system:serviceaccount:flux-system:*`.";
     "ingest.edge", Value("false"), "--edge", "ingest",
         "Store events on an own nats-server in `data`, and forward them to the hub at `nats.url`, \
          so that they are accepted while the hub cannot be reached. See \
