@@ -48,6 +48,7 @@ use tokio::sync::Semaphore;
 
 use crate::bus::clock::ServerClock;
 use crate::bus::heartbeats::StoredEvents;
+use crate::bus::permission::Violations;
 use crate::bus::storage::Storage;
 use crate::bus::unsent::Unsent;
 use crate::model::access::Access;
@@ -122,6 +123,8 @@ pub struct Bus {
     access: Arc<Access>,
     /// What makes the message ids of a member its own; a hash of its key.
     member_secret: Option<Arc<str>>,
+    /// What the server refused this client.
+    violations: Arc<Violations>,
     /// Which stream EVENTS is, as a member last read it.
     member_stream: Arc<Mutex<Option<EventsStream>>>,
 }
@@ -173,6 +176,7 @@ impl Bus {
             known_position: Arc::default(),
             access: Arc::new(access),
             member_secret,
+            violations: Arc::default(),
             member_stream: Arc::default(),
         }
     }

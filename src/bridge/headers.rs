@@ -1,14 +1,13 @@
 //! Headers for a bridge's URL, from a file, because they usually hold credentials.
 
-use std::fs::File;
-use std::io::Read as _;
 use std::path::Path;
 
-use anyhow::{Context as _, ensure};
+use anyhow::{Context as _, anyhow};
 use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use tidings_core::runtime::reload::read_file;
 
 /// The most bytes of the file.
-const MOST_BYTES: u64 = 64 << 10;
+const MOST_BYTES: usize = 64 << 10;
 
 /// Reads a file with one `Name: value` per line. Empty lines are ignored.
 ///
@@ -16,15 +15,9 @@ const MOST_BYTES: u64 = 64 << 10;
 /// The file cannot be read or is too large, or a line is no header; the error does not repeat it.
 pub fn read(file: &Path) -> anyhow::Result<HeaderMap> {
     let named = || format!("--headers-file {}", file.display());
-    let mut text = String::new();
-    let opened = File::open(file).with_context(named)?;
-    let mut limited = opened.take(MOST_BYTES + 1);
-    limited.read_to_string(&mut text).with_context(named)?;
-    ensure!(
-        text.len() as u64 <= MOST_BYTES,
-        "{}: larger than 64 KiB",
-        named()
-    );
+    let content = read_file(file, MOST_BYTES);
+    let content = content.map_err(|why| anyhow!("--headers-file: {why}"))?;
+    let text = String::from_utf8(content).map_err(|_| anyhow!("{}: is not text", named()))?;
     parse(&text).with_context(named)
 }
 

@@ -1,6 +1,6 @@
 //! Ingest before NATS, the stream EVENTS or the permission to publish exists.
 
-use tidings_rig::{Process, Receiver, Rig, Role, alert, event, eventually, provider};
+use tidings_rig::{Cable, Process, Receiver, Rig, Role, alert, event, eventually, provider};
 
 use crate::TIDINGS;
 
@@ -61,6 +61,16 @@ async fn ingest_without_permission_to_publish_is_not_ready() {
             .logs_with("publish-denied", [("error", "events.")])
             .await;
     }
+
+    // A link that carries nothing is no lack of permissions.
+    let cable = Cable::to(rig.url()).await;
+    let silent = rig.run(Role::ingest().over(&cable)).await;
+    cable.silence();
+    silent
+        .logs_with("publish-failed", [("error", "does not answer")])
+        .await;
+    assert!(silent.log_events("publish-denied").is_empty());
+    drop(silent);
 
     let allowed = rig.run(Role::ingest()).await;
     assert_eq!(allowed.post(&event("stored")).await.unwrap().status, 202);

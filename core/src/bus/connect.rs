@@ -7,15 +7,20 @@ use std::time::Duration;
 
 use async_nats::{Auth, AuthError, ConnectOptions, Event};
 
+use crate::bus::credentials::CredentialsFile;
+use crate::bus::permission::Violations;
 use crate::bus::{Bus, credentials};
 use crate::model::access::Access;
 use crate::model::jitter::jitter;
 use crate::runtime::codes::log as codes;
 use crate::runtime::config::{NatsSettings, Secret, Servers};
 use crate::runtime::health::Check;
+use crate::runtime::reload::read_file;
 
 /// The first version with message schedules.
 const OLDEST_SERVER: (i64, i64) = (2, 12);
+/// The most bytes of a file with certificates or a key.
+const LARGEST_PEM: usize = 1 << 20;
 /// The longest pause between two attempts to connect.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
@@ -51,28 +56,34 @@ impl ConnectError {
 /// The settings are invalid, the server is unreachable, refuses the connection, or is too old.
 pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Bus, ConnectError> {
     let servers = servers(settings)?;
-    let (access, secret) = access(settings)?;
-    let options = options(settings, name, &access)?;
+    let user = User::of(settings)?;
+    let login = Arc::new(user.login);
+    let options = ConnectOptions::with_auth_callback(move |nonce| {
+        let login = login.clone();
+        async move { login.auth(&nonce).await.map_err(AuthError::new) }
+    });
+    let options = with_settings(options, settings, name, &user.access)?;
+    let violations = Arc::new(Violations::default());
     let client = options
+        .event_callback(log_events(violations.clone()))
         .connect(servers.addresses())
         .await
         .map_err(|error| refused(&error))?;
-    let found = client.server_info().version;
-    if !client.is_server_compatible(OLDEST_SERVER.0, OLDEST_SERVER.1, 0) {
-        return Err(ConnectError::TooOld { found });
-    }
+    check_version(&client)?;
     tracing::info!(
         code = codes::NATS_CONNECTED,
-        version = %found,
+        version = %client.server_info().version,
         servers = %servers,
         "connected to NATS"
     );
-    Ok(Bus::new(client, access, secret))
+    let mut bus = Bus::new(client, user.access, user.secret);
+    bus.violations = violations;
+    Ok(bus)
 }
 
-/// Connects once: after the connection is lost, the bus stays disconnected, and what it had not
-/// sent yet is not sent. A message that is not confirmed within `confirmed_within` counts as not
-/// stored.
+/// Connects, and never reconnects: after the connection is lost, the bus stays disconnected, and
+/// what it had not sent yet is not sent. A message that is not confirmed within `confirmed_within`
+/// counts as not stored.
 ///
 /// A client that reconnects first sends what it still holds. Whoever repeats the messages of the
 /// lost connection in order must not have some of them sent before the others.
@@ -85,18 +96,20 @@ pub(super) async fn connect_once(
     confirmed_within: Duration,
 ) -> Result<Bus, ConnectError> {
     let servers = servers(settings)?;
-    let (access, secret) = access(settings)?;
-    let login = settings.clone();
+    let user = User::of(settings)?;
+    let login = Arc::new(user.login);
     let has_connected = Arc::new(AtomicBool::new(false));
     let connected = has_connected.clone();
     let options = ConnectOptions::with_auth_callback(move |nonce| {
-        let login = match connected.load(Ordering::SeqCst) {
-            true => Err("this client does not reconnect".to_owned()),
-            false => log_in(&login, &nonce),
-        };
-        std::future::ready(login.map_err(AuthError::new))
+        let (login, connected) = (login.clone(), connected.clone());
+        async move {
+            if connected.load(Ordering::SeqCst) {
+                return Err(AuthError::new("this client does not reconnect"));
+            }
+            login.auth(&nonce).await.map_err(AuthError::new)
+        }
     });
-    let options = with_settings(options, settings, name, &access)?
+    let options = with_settings(options, settings, name, &user.access)?
         // The first attempts may try each server twice.
         .max_reconnects(servers.addresses().len() * 2)
         .event_callback(|event| {
@@ -106,21 +119,18 @@ pub(super) async fn connect_once(
     let client = options.connect(servers.addresses()).await;
     let client = client.map_err(|error| refused(&error))?;
     has_connected.store(true, Ordering::SeqCst);
-    let bus = Bus::confirmed_within(confirmed_within, client, access, secret);
+    check_version(&client)?;
+    let bus = Bus::confirmed_within(confirmed_within, client, user.access, user.secret);
     Ok(bus)
 }
 
-/// The login of the settings.
-fn log_in(settings: &NatsSettings, nonce: &[u8]) -> Result<Auth, String> {
-    if let Some(file) = &settings.credentials {
-        return credentials::auth(file, nonce);
+fn check_version(client: &async_nats::Client) -> Result<(), ConnectError> {
+    match client.is_server_compatible(OLDEST_SERVER.0, OLDEST_SERVER.1, 0) {
+        true => Ok(()),
+        false => Err(ConnectError::TooOld {
+            found: client.server_info().version,
+        }),
     }
-    let mut auth = Auth::new();
-    auth.username.clone_from(&settings.username);
-    let secret = |secret: &Option<Secret>| secret.as_ref().map(|text| text.expose().to_owned());
-    auth.password = secret(&settings.password);
-    auth.token = secret(&settings.token);
-    Ok(auth)
 }
 
 /// The cluster that the credentials file of the settings was issued for. `None` for credentials
@@ -129,8 +139,7 @@ fn log_in(settings: &NatsSettings, nonce: &[u8]) -> Result<Auth, String> {
 /// # Errors
 /// The file cannot be read.
 pub fn member(settings: &NatsSettings) -> Result<Option<String>, ConnectError> {
-    let (access, _) = access(settings)?;
-    Ok(access.member().map(str::to_owned))
+    Ok(User::of(settings)?.access.member().map(str::to_owned))
 }
 
 fn servers(settings: &NatsSettings) -> Result<&Servers, ConnectError> {
@@ -166,34 +175,54 @@ pub async fn connect_with_retries(
     }
 }
 
-/// What the credentials file says that its user may do, and the secret of a member.
-fn access(settings: &NatsSettings) -> Result<(Access, Option<Arc<str>>), ConnectError> {
-    let Some(file) = &settings.credentials else {
-        return Ok((Access::default(), None));
-    };
-    let text = credentials::read(file).map_err(ConnectError::Settings)?;
-    let access = Access::of_credentials(&text);
-    let secret = access.member().map(|_| credentials::secret(&text).into());
-    Ok((access, secret))
+/// Whom the settings log in as.
+struct User {
+    /// What the credentials file says that the user may do.
+    access: Access,
+    /// The secret of a member.
+    secret: Option<Arc<str>>,
+    login: Login,
 }
 
-fn options(
-    settings: &NatsSettings,
-    name: &str,
-    access: &Access,
-) -> Result<ConnectOptions, ConnectError> {
-    let options = match &settings.credentials {
-        Some(file) => credentials::options(file),
-        None => ConnectOptions::new(),
-    };
-    let mut options = with_settings(options, settings, name, access)?;
-    if let (Some(username), Some(password)) = (&settings.username, &settings.password) {
-        options = options.user_and_password(username.clone(), password.expose().to_owned());
+/// How the client logs in.
+enum Login {
+    File(CredentialsFile),
+    Settings(Box<NatsSettings>),
+}
+
+impl User {
+    fn of(settings: &NatsSettings) -> Result<Self, ConnectError> {
+        let Some(path) = &settings.credentials else {
+            return Ok(Self {
+                access: Access::default(),
+                secret: None,
+                login: Login::Settings(Box::new(settings.clone())),
+            });
+        };
+        let text = credentials::read(path).map_err(ConnectError::Settings)?;
+        let access = Access::of_credentials(&text);
+        let secret = access.member().map(|_| credentials::secret(&text).into());
+        Ok(Self {
+            access,
+            secret,
+            login: Login::File(CredentialsFile::new(path, &text)),
+        })
     }
-    if let Some(token) = &settings.token {
-        options = options.token(token.expose().to_owned());
+}
+
+impl Login {
+    async fn auth(&self, nonce: &[u8]) -> Result<Auth, String> {
+        let settings = match self {
+            Self::File(file) => return file.auth(nonce).await,
+            Self::Settings(settings) => settings,
+        };
+        let mut auth = Auth::new();
+        auth.username.clone_from(&settings.username);
+        let secret = |secret: &Option<Secret>| secret.as_ref().map(|it| it.expose().to_owned());
+        auth.password = secret(&settings.password);
+        auth.token = secret(&settings.token);
+        Ok(auth)
     }
-    Ok(options.event_callback(log_events()))
 }
 
 /// Everything but the login.
@@ -235,7 +264,8 @@ fn with_settings(
 /// not name it.
 fn check_pem(key: &str, file: &Path) -> Result<(), ConnectError> {
     let invalid = |why: String| ConnectError::Settings(format!("{key}: {} {why}", file.display()));
-    let text = std::fs::read(file).map_err(|error| invalid(format!("cannot be read: {error}")))?;
+    let text = read_file(file, LARGEST_PEM);
+    let text = text.map_err(|why| ConnectError::Settings(format!("{key}: {why}")))?;
     let begin = b"-----BEGIN ";
     let has_begin = text.windows(begin.len()).any(|window| window == begin);
     if has_begin {
@@ -257,9 +287,14 @@ fn refused(error: &async_nats::ConnectError) -> ConnectError {
 }
 
 /// Logs the events of the client, except the first connection, which [`connect`] logs.
-fn log_events() -> impl Fn(Event) -> std::future::Ready<()> + Send + Sync + 'static {
+fn log_events(
+    violations: Arc<Violations>,
+) -> impl Fn(Event) -> std::future::Ready<()> + Send + Sync + 'static {
     let has_connected = AtomicBool::new(false);
     move |event| {
+        if let Event::ServerError(error) = &event {
+            violations.note(&error.to_string());
+        }
         if !matches!(event, Event::Connected) || has_connected.swap(true, Ordering::Relaxed) {
             log_event(&event);
         }

@@ -1,5 +1,6 @@
 //! Checks that events can be published, before a sender finds out.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use async_nats::jetstream::context::{PublishError, PublishErrorKind};
@@ -20,6 +21,58 @@ const CHECK_EVERY: Duration = Duration::from_secs(15);
 const RETRY_AFTER: Duration = Duration::from_secs(1);
 /// A stream that does not exist, so that EVENTS stores nothing.
 const NO_STREAM: &str = "TIDINGS-CHECK";
+
+/// How often the server refused what this client sent, as it said. Without that, a message that is
+/// not confirmed says nothing about permissions: the link may be silent.
+#[derive(Debug, Default)]
+pub(super) struct Violations {
+    publish: AtomicU64,
+    subscribe: AtomicU64,
+}
+
+/// Why events cannot be published.
+#[derive(Debug, PartialEq, Eq)]
+enum Problem {
+    /// The server refused a message, or the subscription for its confirmation.
+    Denied(String),
+    /// There is no answer, or no stream.
+    Failed(String),
+}
+
+impl Violations {
+    /// Notes an error that the server sent.
+    pub(super) fn note(&self, error: &str) {
+        let error = error.to_lowercase();
+        if error.contains("permissions violation for publish") {
+            self.publish.fetch_add(1, Ordering::Relaxed);
+        } else if error.contains("permissions violation for subscription") {
+            self.subscribe.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn published(&self) -> u64 {
+        self.publish.load(Ordering::Relaxed)
+    }
+
+    /// The client subscribes to its inbox once, with the first request.
+    fn has_refused_a_subscription(&self) -> bool {
+        self.subscribe.load(Ordering::Relaxed) > 0
+    }
+}
+
+impl Problem {
+    fn code(&self) -> &'static str {
+        match self {
+            Self::Denied(_) => codes::PUBLISH_DENIED,
+            Self::Failed(_) => codes::PUBLISH_FAILED,
+        }
+    }
+
+    fn text(self) -> String {
+        let (Self::Denied(text) | Self::Failed(text)) = self;
+        text
+    }
+}
 
 impl Bus {
     /// Whether the credentials permit to publish to a subject. Without credentials that say so,
@@ -67,12 +120,9 @@ impl Bus {
                 // One late answer, as during the election of a leader, refuses no events.
                 Err(_) if failures == 0 => failures = 1,
                 Err(problem) => {
+                    let (code, problem) = (problem.code(), problem.text());
                     if pace.is_due(&problem, Instant::now()) {
-                        tracing::error!(
-                            code = codes::PUBLISH_DENIED,
-                            error = problem,
-                            "events cannot be published"
-                        );
+                        tracing::error!(code, error = problem, "events cannot be published");
                     }
                     check.fail(problem.clone());
                     report(Some(problem));
@@ -83,7 +133,8 @@ impl Bus {
 
     /// Publishes a message that EVENTS refuses, because it names another stream. The refusal proves
     /// that the message arrived and that answers arrive.
-    async fn check_permission(&self, cluster: &str) -> Result<(), String> {
+    async fn check_permission(&self, cluster: &str) -> Result<(), Problem> {
+        let refused_before = self.violations.published();
         let subject = subject::event(&Event {
             cluster: cluster.to_owned(),
             ..Event::default()
@@ -96,11 +147,25 @@ impl Bus {
         match published.await {
             Ok(_) => Ok(()),
             Err(error) if is_refusal(&error) => Ok(()),
-            Err(error) if error.kind() == PublishErrorKind::TimedOut => Err(format!(
-                "the NATS server did not confirm a message to {subject}: check that this user may \
-                 publish to events.> and subscribe to _INBOX.>"
-            )),
-            Err(error) => Err(error.to_string()),
+            Err(error) if error.kind() != PublishErrorKind::TimedOut => {
+                Err(Problem::Failed(error.to_string()))
+            }
+            Err(_) if self.violations.published() > refused_before => {
+                Err(Problem::Denied(format!(
+                    "the NATS server refuses a message to {subject}: permit this user to publish \
+                     to events.>"
+                )))
+            }
+            Err(_) if self.violations.has_refused_a_subscription() => {
+                Err(Problem::Denied(format!(
+                    "the NATS server did not confirm a message to {subject}, and refused a \
+                     subscription: permit this user to subscribe to _INBOX.>"
+                )))
+            }
+            Err(_) => Err(Problem::Failed(format!(
+                "the NATS server does not answer: a message to {subject} was neither confirmed nor \
+                 refused; check the network and the server"
+            ))),
         }
     }
 }
@@ -110,4 +175,34 @@ fn is_refusal(error: &PublishError) -> bool {
     let cause = std::error::Error::source(error)
         .and_then(|source| source.downcast_ref::<jetstream::Error>());
     cause.is_some_and(|cause| cause.error_code() == ErrorCode::STREAM_NOT_MATCH)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_the_server_says_counts_as_refused() {
+        let violations = Violations::default();
+        for (error, published, subscribed) in [
+            ("nats: maximum connections exceeded", 0, false),
+            (
+                "nats: permissions violation for publish to \"events.a\"",
+                1,
+                false,
+            ),
+            (
+                "nats: Permissions Violation for Subscription to \"_INBOX.a.*\"",
+                1,
+                true,
+            ),
+        ] {
+            violations.note(error);
+            let found = (
+                violations.published(),
+                violations.has_refused_a_subscription(),
+            );
+            assert_eq!(found, (published, subscribed), "{error}");
+        }
+    }
 }

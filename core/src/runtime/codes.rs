@@ -107,8 +107,11 @@ pub mod log {
         STREAMS_UNAVAILABLE, "streams-unavailable", "warn",
             "The streams cannot be used yet. Ingest waits for a router or worker to create them.";
         PUBLISH_DENIED, "publish-denied", "error",
-            "Ingest cannot publish events, see `error`. Check the permissions of its NATS user. \
-             The role is not ready, and senders receive 503.";
+            "The NATS server refuses the events of ingest, see `error`. Check the permissions of \
+             its NATS user. The role is not ready, and senders receive 503.";
+        PUBLISH_FAILED, "publish-failed", "error",
+            "Ingest cannot publish events, see `error`: the NATS server does not answer, or has no \
+             stream for them. The role is not ready, and senders receive 503.";
         PUBLISH_ALLOWED, "publish-allowed", "info", "Ingest can publish events again.";
         STORAGE_WRITE_FAILED, "storage-write-failed", "error",
             "The NATS server cannot write to its disk, see `error`. The role is not ready. Free \
