@@ -121,6 +121,50 @@ async fn a_renamed_cluster_resolves_what_it_opened_under_its_former_name() {
 }
 
 #[tokio::test]
+async fn another_cluster_under_the_former_name_is_not_the_renamed_one() {
+    let fleet = Fleet::start().await;
+    let receiver = Receiver::start().await;
+    fleet.rig.rules().put(incidents(&receiver));
+    fleet.rig.rules().put([alert("all", "incidents")]);
+    fleet.add("dev-1").await;
+    let _hub = fleet.hub().await;
+    for step in [&["--yes"][..], &["--finish", "--yes"]] {
+        renamed(&fleet, &[&["dev-1", "prod-1"], step].concat()).await;
+    }
+    fleet.add("dev-1").await;
+    let [other, renamed] = [
+        fleet.rig.run(fleet.ingest("dev-1")).await,
+        fleet.rig.run(fleet.ingest("prod-1")).await,
+    ];
+    let resolved = || -> Vec<String> {
+        let requests = receiver.received();
+        let requests = requests.iter().map(tidings_rig::Received::json);
+        let resolved = requests.filter(|request| request["event_action"] == "resolve");
+        resolved
+            .map(|request| request["dedup_key"].as_str().unwrap().to_owned())
+            .collect()
+    };
+    let is_resolved = async |key: &str| {
+        eventually(&format!("{key} is resolved"), async || {
+            resolved().iter().any(|it| it == key).then_some(())
+        })
+        .await;
+    };
+    let [of_other, of_renamed] =
+        ["dev-1", "prod-1"].map(|it| format!("{it}/Kustomization/apps/apps"));
+    assert_eq!(other.post(&event_at(1, "error")).await.unwrap().status, 202);
+    receiver.receives(1).await;
+
+    let success = event_at(2, "info");
+    assert_eq!(renamed.post(&success).await.unwrap().status, 202);
+    is_resolved(&of_renamed).await;
+    assert!(!resolved().contains(&of_other), "{:?}", resolved());
+
+    assert_eq!(other.post(&event_at(3, "info")).await.unwrap().status, 202);
+    is_resolved(&of_other).await;
+}
+
+#[tokio::test]
 async fn what_was_parked_under_the_former_name_is_delivered_under_it() {
     let fleet = Fleet::start().await;
     let receiver = Receiver::script([Reply::RetryAfter(503, 8)]).await;
