@@ -121,18 +121,29 @@ pub fn tee(
 impl Tee {
     /// Holds a copy of a body until its event is stored.
     pub(crate) fn hold(&self, body: Vec<u8>, content_type: Option<HeaderValue>) -> HeldCopy {
-        let needed = u32::try_from(body.len() / 1024 + 1).unwrap_or(u32::MAX);
+        let header = content_type.as_ref().map_or(0, HeaderValue::len);
+        let needed = u32::try_from((body.len() + header) / 1024 + 1).unwrap_or(u32::MAX);
         let memory = self.memory.clone().try_acquire_many_owned(needed).ok();
         HeldCopy {
             copy: memory.map(|memory| Copy {
-                body: body.into(),
-                content_type,
+                body: exact(body),
+                content_type: content_type.as_ref().and_then(own),
                 since: Instant::now(),
                 _memory: memory,
             }),
             tee: self.clone(),
         }
     }
+}
+
+/// The bytes without spare capacity, so that no more is kept than is counted.
+fn exact(body: Vec<u8>) -> Bytes {
+    body.into_boxed_slice().into()
+}
+
+/// The header with memory of its own: that of a request is a part of all its headers.
+fn own(header: &HeaderValue) -> Option<HeaderValue> {
+    HeaderValue::from_bytes(header.as_bytes()).ok()
 }
 
 impl HeldCopy {
@@ -235,5 +246,35 @@ impl Report {
 
     fn count(&self, outcome: TeeOutcome) {
         self.counter.get_or_create(&outcome).inc();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_keeps_no_more_than_is_counted() {
+        let mut body = Vec::with_capacity(64 << 10);
+        body.extend_from_slice(b"{}");
+        let kept = Vec::from(exact(body));
+        assert_eq!((kept.capacity(), &kept[..]), (2, &b"{}"[..]));
+
+        let head = Bytes::from(vec![b'a'; 4096]);
+        let header = HeaderValue::from_maybe_shared(head.slice(..16)).unwrap();
+        let kept = own(&header).unwrap();
+        drop(header);
+        assert_eq!(kept, "a".repeat(16));
+        assert!(head.is_unique(), "the other headers are still kept");
+    }
+
+    #[test]
+    fn a_copy_without_memory_is_dropped() {
+        let url = Url::parse("http://127.0.0.1:9/").unwrap();
+        let (tee, sender) = tee(url, 4 << 10, Family::default()).unwrap();
+        let held: Vec<_> = (0..5).map(|_| tee.hold(vec![b'.'; 900], None)).collect();
+        let kept = held.iter().filter(|held| held.copy.is_some()).count();
+        assert_eq!(kept, 4);
+        drop(sender);
     }
 }
