@@ -62,7 +62,12 @@ pub fn storage_limit(data: &Path) -> anyhow::Result<u64> {
         "the data folder {} is on a disk with less than 64 MiB free: pass another with --data",
         data.display()
     );
-    Ok(((free + used) / 4 * 3).max(used).min(MAX_STORAGE))
+    Ok(limit(free, used))
+}
+
+/// The limit with this much free space, beside what the folder uses.
+fn limit(free: u64, used: u64) -> u64 {
+    ((free + used) / 4 * 3).max(used).min(MAX_STORAGE)
 }
 
 /// The disk space that the files of a folder use, in bytes. What cannot be read counts as nothing.
@@ -112,4 +117,35 @@ pub fn write_private(path: &Path, text: &str) -> anyhow::Result<()> {
     file.set_permissions(Permissions::from_mode(0o600))
         .with_context(unwritable)?;
     file.write_all(text.as_bytes()).with_context(unwritable)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const GIB: u64 = 1 << 30;
+
+    #[test]
+    fn what_is_stored_does_not_lower_the_limit_of_the_next_start() {
+        assert_eq!(limit(8 * GIB, 0), 6 * GIB);
+        for stored in 1..=6 {
+            assert_eq!(limit((8 - stored) * GIB, stored * GIB), 6 * GIB, "{stored}");
+        }
+        assert_eq!(limit(GIB, 7 * GIB), 7 * GIB, "others use the disk, too");
+        assert_eq!(limit(1000 * GIB, 0), MAX_STORAGE);
+    }
+
+    #[test]
+    fn files_of_all_folders_below_are_counted() {
+        let folder = tempfile::tempdir().unwrap();
+        assert_eq!(disk_usage(folder.path()), 0);
+        let below = folder.path().join("jetstream/EVENTS");
+        fs::create_dir_all(&below).unwrap();
+        for path in [folder.path().join("nats.conf"), below.join("1.blk")] {
+            let mut file = File::create(path).unwrap();
+            file.write_all(&vec![b'.'; 1 << 20]).unwrap();
+            file.sync_all().unwrap();
+        }
+        assert!(disk_usage(folder.path()) >= 2 << 20);
+    }
 }
