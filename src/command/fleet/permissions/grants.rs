@@ -1,6 +1,8 @@
 //! Grants that several users have.
 
+use tidings_core::bus::streams;
 use tidings_core::model::access::API;
+use tidings_core::model::token::Token;
 
 use super::Grant;
 
@@ -10,6 +12,12 @@ pub(super) fn grant<const N: usize>(purpose: &'static str, subjects: [String; N]
         purpose,
         subjects: subjects.into(),
     }
+}
+
+/// The keys of the reports of a role of the hub. Processes of the hub have no cluster.
+pub(super) fn own_heartbeats(role: &str) -> String {
+    let cluster = Token::new("");
+    format!("$KV.{}.{cluster}.{role}.*", streams::HEARTBEATS)
 }
 
 /// The requests that read one message of a stream.

@@ -6,10 +6,9 @@ use tidings_core::bus::streams::{
 };
 use tidings_core::model::access::API;
 use tidings_core::model::subject;
-use tidings_core::model::token::Token;
 
 use super::Grant;
-use super::grants::{buckets, follow, get, grant, read};
+use super::grants::{buckets, follow, get, grant, own_heartbeats, read};
 
 /// `tidings router`.
 pub(super) fn router() -> Vec<Grant> {
@@ -55,12 +54,13 @@ pub(super) fn router() -> Vec<Grant> {
             "keep its position, what it counts, and extension fields",
             &[streams::CONSUMERS, streams::COUNTS, streams::EXTENSIONS],
         ),
-        own_heartbeats(),
+        reports("router"),
         follow(&[
             streams::LIMITS,
             streams::EXTENSIONS,
             streams::CLUSTERS,
             streams::CONSUMERS,
+            streams::HEARTBEATS,
         ]),
     ]);
     grants
@@ -101,7 +101,7 @@ pub(super) fn worker() -> Vec<Grant> {
                 streams::EXTENSIONS,
             ],
         ),
-        own_heartbeats(),
+        reports("worker"),
         follow(&[
             streams::LIMITS,
             streams::SUSPECTS,
@@ -159,13 +159,11 @@ fn hub_role() -> Vec<Grant> {
     ]
 }
 
-/// Processes of the hub have no cluster.
-fn own_heartbeats() -> Grant {
-    let cluster = Token::new("");
+fn reports(role: &str) -> Grant {
     grant(
         "report its own processes, and the state of `EVENTS` to members",
         [
-            format!("$KV.{}.{cluster}.>", streams::HEARTBEATS),
+            own_heartbeats(role),
             format!("$KV.{}.{}", streams::HUB, events_state::KEY),
         ],
     )

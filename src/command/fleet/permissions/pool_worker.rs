@@ -7,7 +7,7 @@ use tidings_core::model::token::Token;
 use tidings_workers::notifier::kinds;
 
 use super::Grant;
-use super::grants::{follow, grant};
+use super::grants::{follow, grant, own_heartbeats};
 
 /// The worker of one pool. It may not read messages by their sequence, because that cannot be
 /// confined to a pool.
@@ -33,7 +33,6 @@ pub(super) fn pool_worker(pool: &str) -> Vec<Grant> {
     ];
     let read = read.map(|name| format!("{API}.DIRECT.GET.KV_{name}.$KV.{name}.>"));
     let write = [streams::LATEST, streams::LIMITS, streams::SUSPECTS];
-    let (hub, heartbeats) = (Token::new(""), streams::HEARTBEATS);
     vec![
         Grant {
             purpose: "read and acknowledge the deliveries of its pool, with consumers of these \
@@ -69,10 +68,7 @@ pub(super) fn pool_worker(pool: &str) -> Vec<Grant> {
             purpose: "keep states, limits, crash marks and leases",
             subjects: write.map(|name| format!("$KV.{name}.>")).into(),
         },
-        grant(
-            "report its own processes",
-            [format!("$KV.{heartbeats}.{hub}.worker.*")],
-        ),
+        grant("report its own processes", [own_heartbeats("worker")]),
         follow(&[streams::LIMITS, streams::SUSPECTS, streams::CLUSTERS]),
     ]
 }

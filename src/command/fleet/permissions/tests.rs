@@ -50,6 +50,29 @@ fn a_service_of_a_member_has_the_same_subject_in_the_hub_except_for_the_api() {
 }
 
 #[test]
+fn a_role_of_the_hub_reports_its_own_processes_only() {
+    let pool_worker = User::PoolWorker {
+        name: "near".to_owned(),
+        pool: "edge".to_owned(),
+    };
+    for (user, own) in [
+        (User::Router, "router"),
+        (User::Worker, "worker"),
+        (User::Bridge, "bridge"),
+        (pool_worker, "worker"),
+    ] {
+        for (subject, role) in ["router", "worker", "bridge", "ingest"]
+            .map(|role| (format!("$KV.heartbeats.=.{role}.a"), role))
+        {
+            assert_eq!(may(&user, &subject), role == own, "{user:?} {subject}");
+        }
+        for subject in ["$KV.heartbeats.dev.ingest.a", "$KV.heartbeats.=.bridge.a.b"] {
+            assert!(!may(&user, subject), "{user:?} {subject}");
+        }
+    }
+}
+
+#[test]
 fn no_role_may_change_or_delete_the_streams_of_events_and_deliveries() {
     for (name, user) in User::HUB {
         for subject in [

@@ -4,10 +4,9 @@ use tidings_core::bus::names;
 use tidings_core::bus::streams::{self, DEAD, DELIVERIES, EVENTS};
 use tidings_core::model::access::API;
 use tidings_core::model::subject;
-use tidings_core::model::token::Token;
 
 use super::Grant;
-use super::grants::grant;
+use super::grants::{grant, own_heartbeats};
 
 /// The tools of an operator of the hub.
 pub(super) fn tools() -> Vec<Grant> {
@@ -72,9 +71,6 @@ pub(super) fn bridge() -> Vec<Grant> {
                 format!("{API}.STREAM.INFO.CLOUDEVENTS"),
             ],
         ),
-        grant(
-            "report its own processes",
-            [format!("$KV.{}.{}.>", streams::HEARTBEATS, Token::new(""))],
-        ),
+        grant("report its own processes", [own_heartbeats("bridge")]),
     ]
 }
