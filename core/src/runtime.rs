@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod codes;
 pub mod config;
+pub mod edge_backlogs;
 pub mod failpoint;
 pub mod files;
 pub mod health;

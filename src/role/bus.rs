@@ -12,6 +12,7 @@ use tidings_core::bus::watch::Watch;
 use tidings_core::bus::write_check::WriteCheck;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::config::Settings;
+use tidings_core::runtime::edge_backlogs;
 use tidings_core::runtime::health::Check;
 use tidings_core::runtime::log_pace::LogPace;
 
@@ -56,7 +57,12 @@ pub async fn connect(context: &Context, policy: StreamPolicy) -> anyhow::Result<
     if context.role.routes() {
         let scaling = context.scaling.clone();
         let stop = context.stop.holding.clone();
-        tokio::spawn(scaling.run(bus.clone(), context.metrics.clone(), stop));
+        tokio::spawn(scaling.run(bus.clone(), context.metrics.clone(), stop.clone()));
+        tokio::spawn(edge_backlogs::run(
+            bus.clone(),
+            context.metrics.clone(),
+            stop,
+        ));
     }
     Watch::new(bus.clone(), &sizing, policy, context.metrics.clone())
         .start(check, context.stop.holding.clone())

@@ -19,10 +19,10 @@ use prometheus_client::registry::Registry;
 use crate::model::verdict::Verdict;
 use crate::runtime::config::Role;
 use labels::{
-    AttemptLabels, AuthenticationOutcome, BridgeOutcome, CircuitLabels, DeliveryLabels,
-    EdgeOutcome, HandshakeFailure, KilledBy, KubernetesEventOutcome, Label, LabelLookup, Labels,
-    LostFrom, QueueLabels, RequestOutcome, RoutingOutcome, ShadowLabels, SourceLabel,
-    StatusWriteOutcome, StreamLabel, TeeOutcome, TypeLabel,
+    AttemptLabels, AuthenticationOutcome, BridgeOutcome, CircuitLabels, ClusterLabel,
+    DeliveryLabels, EdgeOutcome, HandshakeFailure, KilledBy, KubernetesEventOutcome, Label,
+    LabelLookup, Labels, LostFrom, QueueLabels, RequestOutcome, RoutingOutcome, ShadowLabels,
+    SourceLabel, StatusWriteOutcome, StreamLabel, TeeOutcome, TypeLabel,
 };
 
 /// One metric, as the docs list it.
@@ -206,7 +206,16 @@ metrics! {
     edge_oldest_waiting_seconds: Gauge<f64, AtomicU64> = Gauge::default(),
         "How long the oldest event of an edge has waited for the hub, in seconds.";
     edge_hub_up: Gauge = Gauge::default(),
-        "1 while an edge is connected to the hub and forwards events; else 0.";
+        "1 while the hub takes the events of an edge; 0 while it cannot be reached, has no room, \
+         or its server does not accept the next event.";
+    fleet_edge_events_waiting: Family<ClusterLabel, Gauge> = Family::default(),
+        "Events that wait on the edges of a cluster, as these last reported to the hub. The \
+         cluster `*` is the sum of clusters beyond the 500 with the most. Only up and routers have \
+         it, and every router shows the same number: use `max`.";
+    fleet_edge_oldest_waiting_seconds: Family<ClusterLabel, Gauge<f64, AtomicU64>>
+        = Family::default(),
+        "How long the oldest event on the edges of a cluster has waited for the hub, in seconds. \
+         It rises while an edge with events is silent. Only up and routers have it.";
     bus_storage_used_ratio: Gauge<f64, AtomicU64> = Gauge::default(),
         "Used part of the NATS server's storage, from 0 to 1, where its size is known.";
     memory_limit_bytes: Gauge = Gauge::default(),
@@ -254,7 +263,9 @@ metrics! {
 }
 
 /// The fields that only roles with a router set.
-const WORKLOAD: [&str; 4] = [
+const WORKLOAD: [&str; 6] = [
+    "fleet_edge_events_waiting",
+    "fleet_edge_oldest_waiting_seconds",
     "deliveries_ready",
     "deliveries_parked",
     "oldest_ready_seconds",

@@ -18,6 +18,7 @@ use super::position::Position;
 use super::round::{self, Held, Round};
 use super::stored::{Reader, Stored};
 use crate::bus::connect::connect_once;
+use crate::bus::storage::Storage;
 use crate::bus::{Bus, BusError, unavailable};
 use crate::model::jitter::jitter;
 use crate::runtime::codes::log as codes;
@@ -71,6 +72,15 @@ struct Progress {
     pace: LogPace,
     /// The next event is too large for the hub.
     is_held: bool,
+    /// The hub refused the last events, because its storage is full.
+    is_full: bool,
+}
+
+impl Progress {
+    /// Whether nothing says that the hub refuses the next events.
+    fn is_expected_to_go_on(&self) -> bool {
+        !self.is_held && !self.is_full
+    }
 }
 
 /// What ended a connection.
@@ -98,6 +108,7 @@ impl Forwarder {
             limit: MAX_EVENTS,
             pace: LogPace::default(),
             is_held: false,
+            is_full: false,
         };
         let mut pause = FIRST_PAUSE;
         loop {
@@ -137,6 +148,7 @@ impl Forwarder {
                 "events cannot be forwarded to the hub, retrying; they are kept"
             );
         }
+        progress.is_full = matches!(error, BusError::StorageFull);
         // Large events may need a slow line for themselves.
         progress.limit = (progress.limit / 2).max(1);
     }
@@ -182,10 +194,11 @@ impl Forwarder {
         // Events that were stored later cannot have been sent before.
         let newest = self.edge.last_event().await?;
         self.state.note_forwarded(position.recorded());
-        if !progress.is_held {
+        if progress.is_expected_to_go_on() {
             self.note_connected(progress);
         }
         loop {
+            self.wait_for_room(progress).await;
             if position.forwarded() >= newest {
                 known = Known::default();
             }
@@ -195,7 +208,7 @@ impl Forwarder {
                 self.state.note_forwarded(position.recorded());
                 continue;
             }
-            self.wait_for_room().await;
+            self.wait_for_room(progress).await;
             let started = Instant::now();
             let held = self
                 .send(hub, &events, &mut known, &mut position, progress)
@@ -223,7 +236,8 @@ impl Forwarder {
         let last = round.done.checked_sub(1).and_then(|last| events.get(last));
         if let Some(last) = last {
             position.advance(last.sequence, &round.stored, known);
-            if std::mem::take(&mut progress.is_held) {
+            if !progress.is_expected_to_go_on() {
+                (progress.is_held, progress.is_full) = (false, false);
                 self.note_connected(progress);
             }
             self.count(&round);
@@ -265,23 +279,34 @@ impl Forwarder {
         self.check.succeed();
     }
 
-    /// Waits while the hub would refuse the events of an ingest, too.
-    async fn wait_for_room(&self) {
-        let storage = self.hub.storage();
-        loop {
-            let trouble = match storage.events_write_error() {
-                Some(error) => error,
-                None if !storage.has_room_for_events() => {
-                    "the storage of the hub is nearly full".to_owned()
-                }
-                None if storage.eviction_is_near() => {
-                    "the routers of the hub are far behind".to_owned()
-                }
-                None => return,
-            };
+    /// Waits while the hub would refuse the events of an ingest, too. An edge without events waits
+    /// as well, so that its metric is true.
+    async fn wait_for_room(&self, progress: &Progress) {
+        let mut has_waited = false;
+        while let Some(trouble) = no_room(self.hub.storage()) {
+            self.metrics.edge_hub_up.set(0);
             self.check.fail(trouble);
+            has_waited = true;
             sleep(ROOM_EVERY).await;
         }
+        if has_waited && progress.is_expected_to_go_on() {
+            self.metrics.edge_hub_up.set(1);
+            self.check.succeed();
+        }
+    }
+}
+
+/// Why the hub takes no events.
+fn no_room(storage: &Storage) -> Option<String> {
+    match storage.events_write_error() {
+        Some(error) => Some(error),
+        None if !storage.has_room_for_events() => {
+            Some("the storage of the hub is nearly full".to_owned())
+        }
+        None if storage.eviction_is_near() => {
+            Some("the routers of the hub are far behind".to_owned())
+        }
+        None => None,
     }
 }
 

@@ -325,6 +325,14 @@ terms! {
 }
 
 label_set! {
+    /// A cluster of the fleet.
+    pub struct ClusterLabel {
+        /// Its name; `*` for all clusters beyond the first 500.
+        cluster: String,
+    }
+}
+
+label_set! {
     /// A source of rules.
     pub struct SourceLabel {
         /// `cluster`, `folder`, or the name of a member of the fleet.
