@@ -10,6 +10,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
 use crate::runtime::config::MemberRules;
+use crate::runtime::reload::read_file;
 
 /// No client for the Kubernetes API can be built.
 #[derive(Debug, thiserror::Error)]
@@ -35,6 +36,9 @@ pub enum ConnectError {
     /// There is neither a service account nor a kubeconfig.
     #[error("no Kubernetes API is configured: {0}; outside a cluster pass --kubeconfig FILE")]
     Unknown(kube::config::InferConfigError),
+    /// The `tokenFile` of a kubeconfig is missing or invalid.
+    #[error("tokenFile of the kubeconfig: {0}")]
+    TokenFile(String),
     /// The configuration is invalid.
     #[error("cannot use the Kubernetes API: {0}")]
     Client(#[from] kube::Error),
@@ -42,6 +46,8 @@ pub enum ConnectError {
 
 /// How long a connection to the API server of a member may take. Another attempt follows.
 const MEMBER_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The most bytes of a token in a file.
+const MAX_TOKEN_FILE: usize = 64 << 10;
 /// The path of the service account's token in a pod.
 const TOKEN: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
@@ -70,7 +76,7 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> 
                 .map_err(refuse)?
         }
     };
-    Ok(Client::try_from(config)?)
+    client(config)
 }
 
 /// Builds a client for the API server of a member of the fleet. Does not connect yet.
@@ -91,5 +97,58 @@ pub async fn connect_to_member(member: &MemberRules) -> Result<Client, ConnectEr
     let config = Config::from_custom_kubeconfig(read, &options).await;
     let mut config = config.map_err(refuse)?;
     config.connect_timeout = Some(MEMBER_CONNECT_TIMEOUT);
+    client(config)
+}
+
+fn client(config: Config) -> Result<Client, ConnectError> {
+    if let (None, Some(file)) = (&config.auth_info.token, &config.auth_info.token_file) {
+        check_token_file(Path::new(file)).map_err(ConnectError::TokenFile)?;
+    }
     Ok(Client::try_from(config)?)
+}
+
+/// The client sends the file as it is. With a line break at its end every request would fail, and
+/// the error would not say why.
+fn check_token_file(file: &Path) -> Result<(), String> {
+    let token = read_file(file, MAX_TOKEN_FILE)?;
+    let problem = match token.last() {
+        None => "is empty; write the token to it",
+        Some(b'\n' | b'\r') => {
+            "ends with a line break, which would be sent as part of the token; write the token \
+             without it, as `printf %s` does"
+        }
+        Some(_) if !token.iter().all(u8::is_ascii_graphic) => {
+            "has characters that a token cannot have"
+        }
+        Some(_) => return Ok(()),
+    };
+    Err(format!("{} {problem}", file.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_file_that_cannot_be_sent_is_refused_without_its_content() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("token");
+        for (content, problem) in [
+            ("s3cr3t.token_~-", None),
+            ("s3cr3t\n", Some("ends with a line break")),
+            ("s3cr3t\r\n", Some("ends with a line break")),
+            ("", Some("is empty")),
+            ("s3cr3t token", Some("has characters")),
+        ] {
+            std::fs::write(&file, content).unwrap();
+            let error = check_token_file(&file).err();
+            let names = |problem: &str| {
+                let error = error.as_deref().unwrap_or_default();
+                error.contains(problem) && error.contains("token") && !error.contains("s3cr3t")
+            };
+            assert!(problem.map_or(error.is_none(), names), "{content:?}");
+        }
+        std::fs::remove_file(&file).unwrap();
+        assert!(check_token_file(&file).is_err());
+    }
 }
