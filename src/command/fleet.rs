@@ -61,13 +61,13 @@ enum Action {
     Add(members::AddArguments),
     /// Add a tap: issue credentials that can only read events of a filter
     AddTap(taps::AddTapArguments),
-    /// List the clusters and taps
+    /// List the clusters, taps and workers of pools
     List(members::ListArguments),
     /// Issue new credentials for a cluster or tap and revoke the old ones
     Rotate(members::NameArguments),
     /// Revoke the credentials of a cluster or tap; its connections are closed
     Revoke(members::NameArguments),
-    /// Remove a cluster: print what the hub holds of it, and with --yes delete it; or remove a tap
+    /// Remove a cluster or tap: print what the hub holds of it, and with --yes delete it
     Remove(remove::RemoveArguments),
     /// Rename a cluster in two steps: print what changes, and with --yes do it
     Rename(rename::RenameArguments),
@@ -128,8 +128,7 @@ pub async fn run(arguments: FleetArguments) -> anyhow::Result<()> {
             None => members::revoke(&arguments).await,
         },
         Action::Remove(arguments) => match taps::find(&arguments.location, &arguments.name)? {
-            Some(tap) if arguments.dry_run => tap.print(),
-            Some(tap) => tap.remove().await,
+            Some(tap) => tap.remove(&arguments).await,
             None => remove::run(&arguments).await,
         },
         Action::Rename(arguments) => rename::run(&arguments).await,

@@ -87,8 +87,14 @@ impl Reporter {
             }
             stop.run_until_cancelled(sleep(LOOK_EVERY)).await;
         }
+        // An edge that stops with events is silent then, not gone.
+        self.look();
+        let holds_events = self.heartbeat.edge.is_some_and(|edge| edge.waiting > 0);
         // Without an answer the report counts as alive for 20 s.
-        let _ = timeout(REMOVE_WITHIN, self.bus.remove_heartbeat(&self.heartbeat)).await;
+        let _ = match holds_events {
+            true => timeout(REMOVE_WITHIN, self.bus.report_heartbeat(&self.heartbeat)).await,
+            false => timeout(REMOVE_WITHIN, self.bus.remove_heartbeat(&self.heartbeat)).await,
+        };
     }
 
     /// Notes when the credentials expire that the next connection would use.

@@ -4,6 +4,7 @@
 mod client;
 mod edge;
 mod forbidden;
+mod keys;
 mod life;
 mod pool_worker;
 mod reference;

@@ -199,12 +199,13 @@ pub fn system_user(
     sign(account, user, "system", at, claim)
 }
 
-/// The revocations in the claim of an account. Empty if it cannot be read.
-pub fn revocations(jwt: &str) -> Revocations {
-    let payload = jwt.split('.').nth(1).unwrap_or_default();
-    let claims = URL_SAFE_NO_PAD.decode(payload).unwrap_or_default();
-    let claims: Value = serde_json::from_slice(&claims).unwrap_or_default();
-    serde_json::from_value(claims["nats"]["revocations"].clone()).unwrap_or_default()
+/// The revocations in the claim of an account, which may be none. `None` if the claim cannot be
+/// read: then it is not known what is revoked.
+pub fn revocations(jwt: &str) -> Option<Revocations> {
+    let payload = jwt.trim().split('.').nth(1)?;
+    let claims = URL_SAFE_NO_PAD.decode(payload).ok()?;
+    let claims: Value = serde_json::from_slice(&claims).ok()?;
+    serde_json::from_value(claims["nats"]["revocations"].clone()).ok()
 }
 
 /// A credentials file.
@@ -271,14 +272,35 @@ mod tests {
         let revoked: Revocations = [("UABC".to_owned(), 7), (ALL_USERS.to_owned(), 9)].into();
         let account = account.public_key();
         let claim = member(&operator, &account, "dev", "AHUB", &[], &revoked, 1).unwrap();
-        assert_eq!(revocations(&claim), revoked);
-        assert!(revocations("no.jwt").is_empty());
+        assert_eq!(revocations(&claim), Some(revoked));
+        let none = member(
+            &operator,
+            &account,
+            "dev",
+            "AHUB",
+            &[],
+            &Revocations::new(),
+            1,
+        )
+        .unwrap();
+        assert_eq!(revocations(&none), Some(Revocations::new()));
+        let cut = claim.rsplit_once('.').unwrap().0;
+        let cut = &cut[..cut.len() - 9];
+        let of_user = user_claim(&KeyPair::new_account());
+        for unreadable in ["", "no.jwt", cut, &of_user] {
+            assert_eq!(revocations(unreadable), None, "{unreadable}");
+        }
+    }
+
+    fn user_claim(account: &KeyPair) -> String {
+        let user = KeyPair::new_user();
+        super::user(account, &user.public_key(), "router", &User::Router, 1).unwrap()
     }
 
     #[test]
     fn a_claim_is_signed_by_its_issuer() {
-        let [account, user] = [KeyPair::new_account(), KeyPair::new_user()];
-        let jwt = super::user(&account, &user.public_key(), "router", &User::Router, 1).unwrap();
+        let account = KeyPair::new_account();
+        let jwt = user_claim(&account);
         let (signed, signature) = jwt.rsplit_once('.').unwrap();
         let signature = URL_SAFE_NO_PAD.decode(signature).unwrap();
         assert!(account.verify(signed.as_bytes(), &signature).is_ok());

@@ -32,6 +32,9 @@ pub struct Content {
     pub heartbeats: Vec<Heartbeat>,
     /// Events that edges report that run, and that the hub does not have yet.
     pub on_edges: u64,
+    /// Edges that do not report any more, and did not stop by themselves: what they hold is not
+    /// known.
+    pub silent_edges: Vec<String>,
 }
 
 /// The ids at services that the cluster's states have.
@@ -67,10 +70,12 @@ impl Content {
         };
         let reported = bus.heartbeats().await;
         let reported = reported.context("cannot read the bucket heartbeats")?;
+        bus.sample_clock().await?;
+        let now = bus.clock().now();
+        let silent_edges = silent_edges(&reported, cluster, now);
         let of_cluster = |report: &Heartbeat| report.cluster == cluster;
         let heartbeats: Vec<_> = reported.into_iter().filter(of_cluster).collect();
-        bus.sample_clock().await?;
-        let on_edges = on_edges(&heartbeats, bus.clock().now());
+        let on_edges = on_edges(&heartbeats, now);
         Ok(Self {
             events: bus
                 .events_of(cluster)
@@ -85,6 +90,7 @@ impl Content {
             ids,
             heartbeats,
             on_edges,
+            silent_edges,
         })
     }
 
@@ -112,19 +118,27 @@ impl Content {
             "openIncidentsNotListed": self.ids.open_incidents.more,
             "heartbeats": self.heartbeats.len(),
             "edgeEvents": self.on_edges,
+            "silentEdges": self.silent_edges,
         })
     }
 
     /// Checks that no event of the cluster waits on an edge, which could not forward it any more.
     ///
     /// # Errors
-    /// Some do.
+    /// Some do, or an edge is silent and may hold some.
     pub fn check_edges(&self, cluster: &str) -> anyhow::Result<()> {
         ensure!(
             self.on_edges == 0,
             "cluster {cluster}: {} events wait on its edges, and the hub could not get them any \
              more: wait until `tidings status` shows none, or pass --discard-waiting to lose them",
             self.on_edges
+        );
+        ensure!(
+            self.silent_edges.is_empty(),
+            "cluster {cluster}: edge {} is silent and may hold events, which the hub could not get \
+             any more: start it again and wait until `tidings status` shows none, or pass \
+             --discard-waiting to lose them",
+            self.silent_edges.join(", ")
         );
         Ok(())
     }
@@ -146,6 +160,18 @@ fn on_edges(heartbeats: &[Heartbeat], now: Timestamp) -> u64 {
     let alive = heartbeats.iter().filter(|report| is_alive(report, now));
     let backlogs = alive.filter_map(|report| report.edge.as_ref());
     backlogs.map(|backlog| backlog.waiting).sum()
+}
+
+/// The edges of a cluster that do not report any more, by host. One that runs again on the same
+/// host, maybe under another name, is not silent: it has the store of the former process.
+fn silent_edges(reported: &[Heartbeat], cluster: &str, now: Timestamp) -> Vec<String> {
+    let edges = reported.iter().filter(|report| report.edge.is_some());
+    let (alive, silent): (Vec<_>, Vec<_>) = edges.partition(|report| is_alive(report, now));
+    let running: BTreeSet<&str> = alive.iter().map(|report| report.host.as_str()).collect();
+    let of_cluster = silent.iter().filter(|report| report.cluster == cluster);
+    let hosts: BTreeSet<&str> = of_cluster.map(|report| report.host.as_str()).collect();
+    let hosts = hosts.difference(&running).take(MOST_LISTED);
+    hosts.map(|host| (*host).to_owned()).collect()
 }
 
 impl Ids {
@@ -259,6 +285,8 @@ fn outcome(delivery: Delivery, cluster: &str) -> PublishedOutcome {
 
 #[cfg(test)]
 mod tests {
+    use tidings_core::wire::EdgeBacklog;
+
     use super::*;
 
     #[test]
@@ -271,5 +299,34 @@ mod tests {
         let rest = listed.rest("open incidents").unwrap();
         assert!(rest.contains("3 more open incidents"), "{rest}");
         assert_eq!(Listed::default().rest("open incidents"), None);
+    }
+
+    #[test]
+    fn an_edge_is_silent_until_one_runs_on_its_host() {
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let edge = |cluster: &str, host: &str, second| Heartbeat {
+            cluster: cluster.to_owned(),
+            host: host.to_owned(),
+            at: Some(to_proto(at(second))),
+            edge: Some(EdgeBacklog::default()),
+            ..Heartbeat::default()
+        };
+        let direct = Heartbeat {
+            edge: None,
+            ..edge("dev", "direct", 900)
+        };
+        let reported = [
+            edge("dev", "gone", 900),
+            edge("dev", "gone", 950),
+            edge("dev", "again", 900),
+            edge("dev", "again", 999),
+            edge("dev", "renamed", 900),
+            edge("prod", "renamed", 999),
+            edge("other", "far", 900),
+            direct,
+        ];
+        assert_eq!(silent_edges(&reported, "dev", at(1000)), ["gone"]);
+        assert_eq!(silent_edges(&reported, "prod", at(1000)), [""; 0]);
+        assert_eq!(silent_edges(&reported, "other", at(1000)), ["far"]);
     }
 }

@@ -14,7 +14,7 @@ use super::folder::{member_account, member_credentials, member_key};
 use super::holders::Kind;
 use super::permissions::User;
 use super::set::check_dashboard;
-use super::{Fleet, FleetLocation, Output, labels, server, taps};
+use super::{Fleet, FleetLocation, Output, labels, pool_worker, server, taps};
 use crate::command::tool::{print_line, time};
 
 /// The name of the user of the system account, which has a file beside those of members.
@@ -157,7 +157,7 @@ pub fn check_namespaces(namespaces: &[String]) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Lists the clusters.
+/// Lists the clusters, taps, and workers of pools.
 ///
 /// # Errors
 /// The server or folder cannot be used.
@@ -173,7 +173,8 @@ pub async fn list(arguments: &ListArguments) -> anyhow::Result<()> {
             return Ok(());
         }
     }
-    taps::list(&fleet, arguments.output)
+    taps::list(&fleet, arguments.output)?;
+    pool_worker::list(&fleet, arguments.output)
 }
 
 /// The line of a cluster, for people.
@@ -221,6 +222,7 @@ fn json_line(cluster: &Cluster) -> String {
 pub async fn rotate(arguments: &NameArguments) -> anyhow::Result<()> {
     let (fleet, records) = existing(arguments).await?;
     let name = &arguments.name;
+    fleet.check_revocable(name)?;
     let issued = fleet.issue(name).await?;
     change(&records, name, |cluster| {
         cluster.public_key = issued.public_key.clone();
@@ -299,9 +301,14 @@ impl Fleet {
     /// Issues credentials for a member, revokes all earlier ones, also those of a run that failed,
     /// and pushes the account to the server. The new credentials replace the former file last.
     pub(super) async fn issue(&self, name: &str) -> anyhow::Result<Issued> {
+        let former = self.revocations(name)?;
+        // Another key would be another account, which revokes nothing of the former one.
+        if former.is_some() {
+            self.check_revocable(name)?;
+        }
         let account = self.folder.key(&member_key(name), KeyPairType::Account)?;
         let now = jiff::Timestamp::now().as_second();
-        let mut revocations = self.revocations(name)?;
+        let mut revocations = former.unwrap_or_default();
         revoke_all(&mut revocations, now);
         let at = issue_time(&revocations, now);
         let user = self.guest(name)?;
@@ -319,7 +326,7 @@ impl Fleet {
     pub(super) async fn revoke(&self, name: &str) -> anyhow::Result<()> {
         let account = self.folder.existing_key(&member_key(name))?;
         let now = jiff::Timestamp::now().as_second();
-        let mut revocations = self.revocations(name)?;
+        let mut revocations = self.revocations(name)?.unwrap_or_default();
         revoke_all(&mut revocations, now);
         self.push_member(&account, name, &revocations, now).await
     }
@@ -329,14 +336,28 @@ impl Fleet {
     pub(super) async fn push_again(&self, name: &str) -> anyhow::Result<Seconds> {
         let account = self.folder.existing_key(&member_key(name))?;
         let now = jiff::Timestamp::now().as_second();
-        let revocations = self.revocations(name)?;
+        let revocations = self.revocations(name)?.with_context(|| {
+            format!(
+                "{} does not exist, and so it is not known what is revoked: `tidings fleet rotate \
+                 {name}` revokes all earlier credentials and issues new ones",
+                member_account(name)
+            )
+        })?;
         self.push_member(&account, name, &revocations, now).await?;
         Ok(issue_time(&revocations, now))
     }
 
-    fn revocations(&self, name: &str) -> anyhow::Result<Revocations> {
-        let former = self.folder.read(&member_account(name))?;
-        Ok(former.map_or_else(Revocations::new, |jwt| claims::revocations(&jwt)))
+    /// What is revoked. `None` if the account was never pushed, or its file is lost.
+    fn revocations(&self, name: &str) -> anyhow::Result<Option<Revocations>> {
+        let file = member_account(name);
+        let Some(jwt) = self.folder.read(&file)? else {
+            return Ok(None);
+        };
+        let revocations = claims::revocations(&jwt);
+        let revocations = revocations.with_context(|| {
+            format!("{file} is not the JWT of an account: put the file back from a backup")
+        })?;
+        Ok(Some(revocations))
     }
 
     async fn push_member(

@@ -2,7 +2,8 @@
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
-use nkeys::{KeyPair, KeyPairType};
+use nkeys::KeyPair;
+use serde_json::json;
 use tidings_core::model::access::section;
 use tidings_core::runtime::failpoint::reach;
 
@@ -10,7 +11,8 @@ use super::folder::{Description, PoolWorker, member_credentials};
 use super::holders::Kind;
 use super::members::check_member_name;
 use super::permissions::User;
-use super::{Fleet, FleetLocation, claims, labels};
+use super::update::Failures;
+use super::{Fleet, FleetLocation, Output, claims, labels};
 use crate::command::tool::print_line;
 
 /// The most workers of pools in a fleet.
@@ -59,7 +61,8 @@ pub async fn add(arguments: &AddArguments) -> anyhow::Result<()> {
     let records = fleet.records(&fleet.bus().await?).await?;
     let taken = fleet.check_not_taken(&records, Kind::Worker, name);
     taken.await?;
-    let hub = fleet.folder.key("hub", KeyPairType::Account)?;
+    // Credentials of another account would not be those of a user of the hub.
+    let hub = fleet.folder.existing_key("hub")?;
     let user = User::PoolWorker {
         name: name.clone(),
         pool: pool.clone(),
@@ -94,7 +97,7 @@ pub async fn remove(arguments: &RemoveArguments) -> anyhow::Result<()> {
     let mut fleet = Fleet::open_to_change(&arguments.location)?;
     let worker = fleet.description.workers.get(name);
     let worker =
-        worker.with_context(|| format!("worker {name} not found: `fleet.json` lists workers"))?;
+        worker.with_context(|| format!("worker {name} not found: see `tidings fleet list`"))?;
     let file = member_credentials(name);
     let key = match &worker.public_key {
         Some(key) => key.clone(),
@@ -105,11 +108,37 @@ pub async fn remove(arguments: &RemoveArguments) -> anyhow::Result<()> {
     description.revoked.insert(key, now);
     fleet.folder.describe(&description)?;
     fleet.description = description.clone();
-    fleet.update_hub().await?;
+    // The account that is pushed has the revocation. Credentials of others may not be issued again:
+    // that does not matter here, and is printed.
+    fleet.update_hub(&mut Failures::default()).await?;
     description.workers.remove(name);
     fleet.folder.describe(&description)?;
     fleet.folder.remove(&file)?;
     print_line(&format!("credentials of worker {name} revoked"))?;
+    Ok(())
+}
+
+/// Prints a line for each worker.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn list(fleet: &Fleet, output: Output) -> anyhow::Result<()> {
+    for (name, worker) in &fleet.description.workers {
+        let pool = &worker.pool;
+        let line = match output {
+            Output::Text => format!("worker {name} valid, pool {pool}"),
+            Output::Json => json!({
+                "kind": "worker",
+                "name": name,
+                "pool": pool,
+                "publicKey": worker.public_key,
+            })
+            .to_string(),
+        };
+        if !print_line(&line)? {
+            break;
+        }
+    }
     Ok(())
 }
 

@@ -37,7 +37,8 @@ pub struct RemoveArguments {
     /// Store its ready and parked deliveries as dead letters, instead of delivering them
     #[arg(long)]
     discard: bool,
-    /// Lose the events that wait on edges of the cluster, instead of refusing the removal
+    /// Lose the events that wait on edges of the cluster, or may wait on silent ones, instead of
+    /// refusing the removal
     #[arg(long)]
     discard_waiting: bool,
     /// Print what would change, and change nothing
@@ -45,10 +46,10 @@ pub struct RemoveArguments {
     pub(super) dry_run: bool,
     /// Confirm the removal
     #[arg(long, conflicts_with = "dry_run")]
-    yes: bool,
+    pub(super) yes: bool,
     /// Output format; json prints one object
     #[arg(long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    pub(super) output: Output,
 }
 
 /// What to do with what the hub holds of a cluster.
@@ -124,24 +125,22 @@ impl Fleet {
     /// Whether credentials of the cluster may exist. The key and the account stay after a removal,
     /// so that revocations are not forgotten.
     pub(super) async fn knows(&self, records: &ClusterRecords, name: &str) -> anyhow::Result<bool> {
-        for file in [
-            format!("keys/{}.nk", member_key(name)),
-            member_account(name),
-        ] {
-            if self.folder.has(&file)? {
-                return Ok(true);
-            }
-        }
-        Ok(records.load(name).await?.0.is_some())
+        Ok(self.has_account(name)? || records.load(name).await?.0.is_some())
     }
 
-    /// Checks that the key of the cluster's account can be used.
+    /// Whether an account of a cluster or tap may exist.
+    pub(super) fn has_account(&self, name: &str) -> anyhow::Result<bool> {
+        let key = format!("keys/{}.nk", member_key(name));
+        Ok(self.folder.has(&key)? || self.folder.has(&member_account(name))?)
+    }
+
+    /// Checks that the key of the account of a cluster or tap can be used.
     pub(super) fn check_revocable(&self, name: &str) -> anyhow::Result<()> {
         let key = self.folder.existing_key(&member_key(name));
         key.with_context(|| {
             format!(
-                "the credentials of cluster {name} cannot be revoked without the key of its \
-                 account, and nothing was changed: put the file back from a backup"
+                "the credentials of {name} cannot be revoked without the key of its account, and \
+                 nothing was changed: put the file back from a backup"
             )
         })?;
         Ok(())
@@ -210,8 +209,8 @@ async fn wait_until_routed(bus: &Bus, name: &str) -> anyhow::Result<()> {
 fn lines(name: &str, content: &Content, plan: Plan) -> Vec<String> {
     let mut lines = vec![format!("cluster {name}: its credentials are revoked")];
     let mut add = |line: String| lines.push(format!("cluster {name}: {line}"));
-    if content.on_edges > 0 {
-        add(on_edges(content));
+    for line in on_edges(content) {
+        add(line);
     }
     let events = content.events;
     if events.stored > 0 {
@@ -268,9 +267,21 @@ fn lines(name: &str, content: &Content, plan: Plan) -> Vec<String> {
 }
 
 /// What becomes of events that the hub does not have yet.
-pub(super) fn on_edges(content: &Content) -> String {
-    let events = number(content.on_edges, "event");
-    format!("{events} on edges, which would be lost: needs --discard-waiting")
+pub(super) fn on_edges(content: &Content) -> Vec<String> {
+    let mut lines = Vec::new();
+    if content.on_edges > 0 {
+        let events = number(content.on_edges, "event");
+        lines.push(format!(
+            "{events} on edges, which would be lost: needs --discard-waiting"
+        ));
+    }
+    for edge in &content.silent_edges {
+        lines.push(format!(
+            "edge {edge} is silent, and may hold events, which would be lost: needs \
+             --discard-waiting"
+        ));
+    }
+    lines
 }
 
 fn number(number: u64, noun: &str) -> String {

@@ -39,7 +39,8 @@ pub struct RenameArguments {
     /// Second step: revoke the credentials of the old name, and delete its record
     #[arg(long)]
     finish: bool,
-    /// Lose the events that wait on edges under the old name, instead of refusing --finish
+    /// Lose the events that wait on edges under the old name, or may wait on silent ones, instead
+    /// of refusing --finish
     #[arg(long, requires = "finish")]
     discard_waiting: bool,
     /// Print what would change, and change nothing
@@ -233,8 +234,8 @@ impl Changes {
             lines.push(format!(
                 "{old}: its credentials are revoked, its record is deleted"
             ));
-            if content.on_edges > 0 {
-                lines.push(format!("{old}: {}", on_edges(content)));
+            for line in on_edges(content) {
+                lines.push(format!("{old}: {line}"));
             }
             if self.running > 0 {
                 lines.push(format!(

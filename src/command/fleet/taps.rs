@@ -9,7 +9,7 @@ use anyhow::{Context as _, anyhow, ensure};
 use clap::Args;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use tidings_core::bus::streams::EVENTS;
 use tidings_core::model::tap_access::{TapAccess, check_filter};
 use tidings_core::model::token::Token;
@@ -18,6 +18,7 @@ use super::folder::member_credentials;
 use super::holders::Kind;
 use super::members::check_member_name;
 use super::permissions::{User, exports};
+use super::remove::RemoveArguments;
 use super::{Fleet, FleetLocation, Output, claims, server};
 use crate::command::tool::print_line;
 
@@ -73,7 +74,7 @@ pub async fn add(arguments: &AddTapArguments) -> anyhow::Result<()> {
     // A run that failed left a tap without a key.
     let former = fleet.tap(name)?;
     ensure!(
-        former.is_none_or(|tap| tap.public_key.is_empty()),
+        former.is_none_or(|tap| !tap.is_issued()),
         "tap {name} exists: `tidings fleet rotate {name}` issues new credentials"
     );
     let records = fleet.records(&fleet.bus().await?).await?;
@@ -129,6 +130,11 @@ pub fn list(fleet: &Fleet, output: Output) -> anyhow::Result<()> {
 }
 
 impl Tap {
+    /// Whether credentials were issued. A run of `add-tap` that failed leaves a tap without.
+    pub fn is_issued(&self) -> bool {
+        !self.public_key.is_empty()
+    }
+
     /// What its credentials permit.
     pub fn user(&self) -> User {
         User::Tap(self.name.clone(), self.filter.clone())
@@ -143,6 +149,10 @@ impl Tap {
     }
 
     fn json_line(&self) -> String {
+        self.json().to_string()
+    }
+
+    fn json(&self) -> Value {
         json!({
             "kind": "tap",
             "name": self.name,
@@ -151,26 +161,19 @@ impl Tap {
             "publicKey": self.public_key,
             "revokedAt": self.revoked_at.map(|at| format!("{at:.3}")),
         })
-        .to_string()
     }
 }
 
 impl FleetTap {
-    /// Prints it.
-    ///
-    /// # Errors
-    /// Standard output cannot be written.
-    pub fn print(&self) -> anyhow::Result<()> {
-        print_line(&self.tap.text_line())?;
-        Ok(())
-    }
-
     /// Issues new credentials, and revokes the former ones.
     ///
     /// # Errors
     /// The server or folder cannot be used.
     pub async fn rotate(mut self) -> anyhow::Result<()> {
         let name = &self.tap.name;
+        if self.tap.is_issued() {
+            self.fleet.check_revocable(name)?;
+        }
         let issued = self.fleet.issue(name).await?;
         self.tap.public_key = issued.public_key;
         self.tap.revoked_at = None;
@@ -198,13 +201,41 @@ impl FleetTap {
         Ok(())
     }
 
-    /// Revokes all credentials, deletes the consumers, and forgets the tap.
+    /// Removes the tap, if that is confirmed.
     ///
     /// # Errors
-    /// The server or folder cannot be used.
-    pub async fn remove(self) -> anyhow::Result<()> {
+    /// --yes is missing, or the server or folder cannot be used.
+    pub async fn remove(self, arguments: &RemoveArguments) -> anyhow::Result<()> {
+        let (tap, is_json) = (self.tap.clone(), arguments.output == Output::Json);
+        if arguments.yes {
+            self.retire().await?;
+        }
+        let line = match (is_json, arguments.yes) {
+            (true, done) => {
+                let mut report = tap.json();
+                report["done"] = json!(done);
+                report.to_string()
+            }
+            (false, true) => format!("tap {} removed", tap.name),
+            (false, false) => tap.text_line(),
+        };
+        print_line(&line)?;
+        ensure!(
+            arguments.yes || arguments.dry_run,
+            "nothing was changed: pass --yes to remove tap {}, or --dry-run",
+            tap.name
+        );
+        Ok(())
+    }
+
+    /// Revokes all credentials, deletes the consumers, and forgets the tap.
+    async fn retire(self) -> anyhow::Result<()> {
         let name = &self.tap.name;
-        self.fleet.revoke(name).await?;
+        // A run of `add-tap` that failed left a tap without an account.
+        if self.tap.is_issued() || self.fleet.has_account(name)? {
+            self.fleet.check_revocable(name)?;
+            self.fleet.revoke(name).await?;
+        }
         let bus = self.fleet.bus().await?;
         let stream = bus.jetstream().get_stream_no_info(EVENTS).await?;
         for consumer in TapAccess::new(name, &self.tap.filter).consumers {
@@ -213,7 +244,6 @@ impl FleetTap {
         }
         self.fleet.folder.remove(&member_credentials(name))?;
         self.fleet.folder.remove(&file(name))?;
-        print_line(&format!("tap {name} removed"))?;
         Ok(())
     }
 }

@@ -1,6 +1,6 @@
 //! `tidings fleet update`: issues again what was issued by an older version of Tidings.
 
-use anyhow::Context as _;
+use anyhow::{Context as _, ensure};
 use clap::Args;
 use nkeys::KeyPair;
 use tidings_core::model::access::section;
@@ -8,6 +8,7 @@ use tidings_core::model::access::section;
 use super::claims::{self, Seconds};
 use super::folder::{member_credentials, member_key};
 use super::permissions::User;
+use super::taps::Tap;
 use super::{Fleet, FleetLocation};
 use crate::command::tool::{count, print_line};
 
@@ -19,33 +20,30 @@ pub struct UpdateArguments {
 }
 
 /// Pushes all accounts, and issues all valid credentials again with the same keys. The former files
-/// stay valid, with the permissions that they have.
+/// stay valid, with the permissions that they have. One that fails does not stop the others.
 ///
 /// # Errors
-/// The server or folder cannot be used.
+/// The server or folder cannot be used, or credentials of a user could not be issued; each such
+/// error is printed.
 pub async fn run(arguments: &UpdateArguments) -> anyhow::Result<()> {
     let fleet = Fleet::open_to_change(&arguments.location)?;
-    fleet.update_hub().await?;
+    let mut failures = Failures::default();
+    fleet.update_hub(&mut failures).await?;
     let records = fleet.records(&fleet.bus().await?).await?;
     let clusters = records.all().await?;
     for cluster in clusters.values() {
-        let at = fleet.push_again(&cluster.name).await?;
-        if cluster.revoked_at.is_none() {
-            let account = fleet.folder.existing_key(&member_key(&cluster.name))?;
-            let file = member_credentials(&cluster.name);
-            let user = User::Member(cluster.name.clone());
-            fleet.issue_again(&account, &file, (&cluster.name, &user), at)?;
-        }
+        let user = User::Member(cluster.name.clone());
+        let is_valid = cluster.revoked_at.is_none();
+        let updated = fleet.update_guest(&cluster.name, &user, is_valid).await;
+        failures.note("cluster", &cluster.name, updated);
     }
-    let taps = fleet.taps()?;
+    let taps: Vec<_> = fleet.taps()?.into_iter().filter(Tap::is_issued).collect();
     for tap in &taps {
-        let at = fleet.push_again(&tap.name).await?;
-        if tap.revoked_at.is_none() {
-            let account = fleet.folder.existing_key(&member_key(&tap.name))?;
-            let file = member_credentials(&tap.name);
-            fleet.issue_again(&account, &file, (&tap.name, &tap.user()), at)?;
-        }
+        let is_valid = tap.revoked_at.is_none();
+        let updated = fleet.update_guest(&tap.name, &tap.user(), is_valid).await;
+        failures.note("tap", &tap.name, updated);
     }
+    failures.check()?;
     let clusters = count(clusters.len(), "cluster");
     let taps = match taps.len() {
         0 => String::new(),
@@ -57,8 +55,40 @@ pub async fn run(arguments: &UpdateArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The users whose update failed.
+#[derive(Default)]
+pub struct Failures(usize);
+
+impl Failures {
+    /// Prints an error, and counts it.
+    pub fn note(&mut self, kind: &str, name: &str, updated: anyhow::Result<()>) {
+        if let Err(error) = updated {
+            eprintln!("error: {kind} {name}: {error:#}");
+            self.0 += 1;
+        }
+    }
+
+    /// Fails if there was an error.
+    ///
+    /// # Errors
+    /// There was one.
+    pub fn check(&self) -> anyhow::Result<()> {
+        let users = count(self.0, "user");
+        ensure!(
+            self.0 == 0,
+            "{users} not updated, all others are: repair what the errors above name, and run \
+             `tidings fleet update` again"
+        );
+        Ok(())
+    }
+}
+
 impl Fleet {
-    pub(super) async fn update_hub(&self) -> anyhow::Result<()> {
+    /// Issues the credentials of the hub's account again.
+    ///
+    /// # Errors
+    /// The account cannot be pushed.
+    pub(super) async fn update_hub(&self, failures: &mut Failures) -> anyhow::Result<()> {
         self.push_hub().await?;
         let hub = self.folder.existing_key("hub")?;
         let at = jiff::Timestamp::now().as_second();
@@ -69,10 +99,23 @@ impl Fleet {
                 name: name.clone(),
                 pool,
             };
-            self.issue_again(&hub, &file, (&name, &user), at)?;
+            let issued = self.issue_again(&hub, &file, (&name, &user), at);
+            failures.note("worker", &name, issued);
         }
         for (name, user) in User::HUB {
-            self.issue_again(&hub, &format!("creds/{name}.creds"), (name, &user), at)?;
+            let file = format!("creds/{name}.creds");
+            let issued = self.issue_again(&hub, &file, (name, &user), at);
+            failures.note("user", name, issued);
+        }
+        Ok(())
+    }
+
+    /// Pushes the account of a cluster or tap, and issues its credentials again if they are valid.
+    async fn update_guest(&self, name: &str, user: &User, is_valid: bool) -> anyhow::Result<()> {
+        let at = self.push_again(name).await?;
+        if is_valid {
+            let account = self.folder.existing_key(&member_key(name))?;
+            self.issue_again(&account, &member_credentials(name), (name, user), at)?;
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ mod quota;
 mod refused;
 mod renamed;
 mod repeated;
+mod silent;
 
 use std::path::PathBuf;
 

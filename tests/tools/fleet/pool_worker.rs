@@ -192,6 +192,15 @@ async fn commands_at_once_on_one_folder_lose_no_worker() {
     for added in added.await {
         assert_eq!(added.status, Some(0), "{added:?}");
     }
+    let listed = fleet.run(&["list", "--output", "json"]).await.json();
+    let workers = listed.iter().filter(|entry| entry["kind"] == "worker");
+    let mut listed: Vec<_> = workers
+        .map(|worker| (worker["name"].as_str(), worker["pool"].as_str()))
+        .collect();
+    listed.sort_unstable();
+    let mut expected = names.map(|name| (Some(name), Some("edge")));
+    expected.sort_unstable();
+    assert_eq!(listed, expected);
     for name in names {
         let removed = fleet.run(&["remove-worker", name]).await;
         assert_eq!(removed.status, Some(0), "{name} {removed:?}");

@@ -46,7 +46,7 @@ async fn a_removal_says_what_it_changes_and_delivers_what_was_accepted() {
         "cluster": "dev-1", "done": false, "events": 1, "unroutedEvents": 0, "readyDeliveries": 0,
         "parkedDeliveries": 1, "deadLetters": 0, "states": 0, "openIncidents": [],
         "openIncidentsNotListed": 0, "heartbeats": planned["heartbeats"], "edgeEvents": 0,
-        "discarded": 0, "statesDeleted": 0,
+        "silentEdges": [], "discarded": 0, "statesDeleted": 0,
     });
     assert_eq!(planned, counts);
     assert_ne!(refused.status, Some(0));

@@ -356,8 +356,15 @@ async fn taps_are_listed_rotated_revoked_updated_and_removed() {
     let options = async_nats::ConnectOptions::with_credentials_file(&file).await;
     assert!(options.unwrap().connect(fleet.rig.url()).await.is_err());
 
-    let removed = fleet.run(&["remove", "audit"]).await;
-    assert_eq!(removed.status, Some(0), "{removed:?}");
+    let removal = ["remove", "audit", "--output", "json"];
+    let refused = fleet.run(&removal).await;
+    assert_ne!(refused.status, Some(0), "{refused:?}");
+    assert!(refused.stderr.contains("--yes"), "{refused:?}");
+    let planned = fleet.run(&[&removal[..], &["--dry-run"]].concat()).await;
+    assert_eq!(planned.json()[0]["done"], false);
+    assert!(file.exists());
+    let removed = fleet.run(&[&removal[..], &["--yes"]].concat()).await;
+    assert_eq!(removed.json()[0]["done"], true);
     assert_eq!(fleet.run(&["list"]).await.lines().len(), 2);
     assert!(!file.exists());
     let events = fleet.streams().await.get_stream("EVENTS").await.unwrap();
