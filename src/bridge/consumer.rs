@@ -8,6 +8,7 @@ use async_nats::jetstream::stream::Stream;
 use jiff::Timestamp;
 use tidings_core::bus::streams::{self, BRIDGE, EVENTS, bridge_consumer};
 use tidings_core::model::subject;
+use tidings_core::model::time::to_offset;
 
 use crate::command::tool;
 
@@ -47,7 +48,7 @@ impl Beginning {
             },
             Self::All => DeliverPolicy::All,
             Self::Time(time) => DeliverPolicy::ByStartTime {
-                start_time: time::OffsetDateTime::from_unix_timestamp_nanos(time.as_nanosecond())?,
+                start_time: to_offset(time),
             },
         })
     }

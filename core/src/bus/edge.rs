@@ -86,12 +86,7 @@ impl Bus {
     /// The server does not answer or refuses. A retry can succeed.
     pub async fn set_up_edge(&self, sizing: &Sizing, state: &EdgeState) -> Result<(), SetupError> {
         for expected in streams::edge(sizing) {
-            let actual = match self.jetstream().get_stream(&expected.name).await {
-                Ok(stream) => stream.cached_info().config.clone(),
-                Err(_) => self.create_stream(expected.clone()).await?,
-            };
-            self.verify_stream(&actual, expected, StreamPolicy::Update)
-                .await?;
+            self.set_up_stream(expected, StreamPolicy::Update).await?;
         }
         let forwarded = position::recorded(self).await;
         let unavailable = |error: BusError| SetupError::Unavailable {

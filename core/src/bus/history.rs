@@ -8,9 +8,9 @@ use async_nats::jetstream::consumer::{DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::stream::DirectGetErrorKind;
 use futures::StreamExt;
 use jiff::Timestamp;
-use time::OffsetDateTime;
 
 use crate::bus::{Bus, BusError, streams, unavailable};
+use crate::model::time::to_offset;
 use crate::model::token::Token;
 use crate::model::{id, stored_event, subject};
 use crate::wire::Event;
@@ -99,8 +99,7 @@ impl Bus {
         from: Timestamp,
         to: Timestamp,
     ) -> Result<HashSet<String>, BusError> {
-        let start_time =
-            OffsetDateTime::from_unix_timestamp(from.as_second()).map_err(unavailable)?;
+        let start_time = to_offset(from);
         let config = pull::Config {
             deliver_policy: DeliverPolicy::ByStartTime { start_time },
             filter_subject: subject::event_filter(Some(cluster), None, None, None),

@@ -48,7 +48,8 @@ impl Bus {
         Ok(())
     }
 
-    async fn member_state(&self) -> Result<EventsState, String> {
+    /// Reads the record, which a router or worker must have written.
+    pub(super) async fn member_state(&self) -> Result<EventsState, String> {
         let state = self.reported_events_state().await;
         let state = state.map_err(|error: BusError| error.to_string())?;
         let state = state

@@ -63,7 +63,7 @@ impl Bus {
 }
 
 /// Creates a consumer. `None` if the name is in use.
-async fn create(
+pub(super) async fn create(
     stream: &Stream<()>,
     name: String,
     config: &pull::Config,

@@ -86,15 +86,24 @@ impl Bus {
         let sizing = self.limited(sizing).await?;
         self.report_missing_extensions().await?;
         for expected in streams::all(&sizing) {
-            let actual = match self.jetstream().get_stream(&expected.name).await {
-                Ok(stream) => stream.cached_info().config.clone(),
-                Err(_) => self.create_stream(expected.clone()).await?,
-            };
-            self.verify_stream(&actual, expected, policy).await?;
+            self.set_up_stream(expected, policy).await?;
         }
         // Roles may not be allowed to create it.
         let _ = self.store_check(&streams::checks(&sizing)).await;
         Ok(sizing)
+    }
+
+    /// Creates a stream if it is missing, and verifies or updates it, as the policy says.
+    pub(super) async fn set_up_stream(
+        &self,
+        expected: Config,
+        policy: StreamPolicy,
+    ) -> Result<(), SetupError> {
+        let actual = match self.jetstream().get_stream(&expected.name).await {
+            Ok(stream) => stream.cached_info().config.clone(),
+            Err(_) => self.create_stream(expected.clone()).await?,
+        };
+        self.verify_stream(&actual, expected, policy).await
     }
 
     /// Compares every stream and bucket with its expected configuration, and changes nothing.

@@ -8,13 +8,13 @@ use async_nats::jetstream::message::PublishMessage;
 use futures::StreamExt;
 use jiff::Timestamp;
 use prost::Message as _;
-use time::OffsetDateTime;
 use tokio::time::timeout;
 
 use crate::bus::publish::PublishAck;
 use crate::bus::streams::{self, Sizing};
 use crate::bus::{Bus, BusError, unavailable};
 use crate::model::subject;
+use crate::model::time::to_offset;
 use crate::wire::ShadowRecord;
 
 /// The server sends the next stored record within this time.
@@ -67,8 +67,7 @@ impl Bus {
         }
         let stream = self.jetstream.get_stream_no_info(streams::SHADOW).await;
         let stream = stream.map_err(unavailable)?;
-        let start_time =
-            OffsetDateTime::from_unix_timestamp(since.as_second()).map_err(unavailable)?;
+        let start_time = to_offset(since);
         let config = OrderedConfig {
             deliver_policy: DeliverPolicy::ByStartTime { start_time },
             ..OrderedConfig::default()

@@ -5,7 +5,7 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{self, AckPolicy, DeliverPolicy, pull};
 use async_nats::jetstream::stream::{Config, DiscardPolicy, RetentionPolicy, StorageType};
 
-use crate::model::stream_plan::{Limit, Limits};
+use crate::model::stream_plan::{DEAD_FOR, DELIVERY_WINDOW, Limit, Limits, OUTCOMES_FOR};
 use crate::model::subject;
 
 /// The stream of all events.
@@ -235,7 +235,7 @@ fn deliveries(sizing: &Sizing) -> Config {
     Config {
         retention: RetentionPolicy::WorkQueue,
         allow_message_schedules: true,
-        duplicate_window: Duration::from_secs(120),
+        duplicate_window: DELIVERY_WINDOW,
         ..base(
             DELIVERIES,
             &[subject::ALL_DELIVERIES, subject::ALL_PARKED],
@@ -247,7 +247,7 @@ fn deliveries(sizing: &Sizing) -> Config {
 fn outcomes(sizing: &Sizing) -> Config {
     Config {
         retention: RetentionPolicy::Limits,
-        max_age: 3 * DAY,
+        max_age: OUTCOMES_FOR,
         max_bytes: share(sizing, STREAM_LIMITS.outcomes),
         ..base(OUTCOMES, &[subject::ALL_OUTCOMES], sizing)
     }
@@ -256,7 +256,7 @@ fn outcomes(sizing: &Sizing) -> Config {
 fn dead(sizing: &Sizing) -> Config {
     Config {
         retention: RetentionPolicy::Limits,
-        max_age: 90 * DAY,
+        max_age: DEAD_FOR,
         max_bytes: share(sizing, STREAM_LIMITS.dead),
         ..base(DEAD, &[subject::ALL_DEAD], sizing)
     }

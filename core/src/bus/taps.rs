@@ -2,10 +2,9 @@
 
 use std::time::Duration;
 
-use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
-use async_nats::jetstream::stream::ConsumerCreateStrictErrorKind;
+use async_nats::jetstream::consumer::{DeliverPolicy, PullConsumer, pull};
 
-use crate::bus::{Bus, BusError, streams, unavailable};
+use crate::bus::{Bus, BusError, readers, streams, unavailable};
 use crate::model::tap_access::TapAccess;
 
 /// The server deletes a consumer that nobody reads for this time.
@@ -29,23 +28,15 @@ impl Bus {
     ) -> Result<PullConsumer, BusError> {
         let stream = self.jetstream.get_stream_no_info(streams::EVENTS).await;
         let stream = stream.map_err(unavailable)?;
+        let config = pull::Config {
+            filter_subject: filter.to_owned(),
+            deliver_policy: start,
+            inactive_threshold: INACTIVE,
+            ..pull::Config::default()
+        };
         for name in &access.consumers {
-            let config = pull::Config {
-                name: Some(name.clone()),
-                // An equal consumer of another process would be shared with it.
-                description: Some(format!("{:016x}", rand::random::<u64>())),
-                filter_subject: filter.to_owned(),
-                deliver_policy: start,
-                ack_policy: AckPolicy::None,
-                inactive_threshold: INACTIVE,
-                memory_storage: true,
-                num_replicas: 1,
-                ..pull::Config::default()
-            };
-            match stream.create_consumer_strict(config).await {
-                Ok(consumer) => return Ok(consumer),
-                Err(error) if error.kind() == ConsumerCreateStrictErrorKind::AlreadyExists => {}
-                Err(error) => return Err(unavailable(error)),
+            if let Some(reader) = readers::create(&stream, name.clone(), &config).await? {
+                return Ok(reader.consumer);
             }
         }
         Err(BusError::Unavailable(format!(

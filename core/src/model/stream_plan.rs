@@ -32,11 +32,11 @@ const PARKED: u64 = 400;
 /// Memory of a server without load, with the buckets in memory.
 const SERVER: u64 = 128 << 20;
 /// Deliveries are remembered for this long.
-const DELIVERY_WINDOW: Duration = Duration::from_secs(120);
+pub const DELIVERY_WINDOW: Duration = Duration::from_secs(120);
 /// Dead letters are kept for this long.
-const DEAD_FOR: Duration = Duration::from_secs(90 * 24 * 3600);
+pub const DEAD_FOR: Duration = Duration::from_secs(90 * 24 * 3600);
 /// Outcomes are kept for this long.
-const OUTCOMES_FOR: Duration = Duration::from_secs(3 * 24 * 3600);
+pub const OUTCOMES_FOR: Duration = Duration::from_secs(3 * 24 * 3600);
 
 /// Ingest stops above this used share of the storage, so what is needed has to fit below it.
 const USABLE: f64 = 0.8;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use tidings_proto::Timestamp as ProtoTimestamp;
+use time::OffsetDateTime;
 
 const NANOSECONDS: i128 = 1_000_000_000;
 
@@ -28,6 +29,12 @@ pub fn proto_ms(time: Option<ProtoTimestamp>) -> i64 {
     from_proto(time).map_or(0, Timestamp::as_millisecond)
 }
 
+/// Converts a time to that of the NATS client. Both types have the same range of years.
+pub fn to_offset(time: Timestamp) -> OffsetDateTime {
+    let converted = OffsetDateTime::from_unix_timestamp_nanos(time.as_nanosecond());
+    converted.unwrap_or(OffsetDateTime::UNIX_EPOCH)
+}
+
 /// Returns `time + wait`, or the latest possible time.
 pub fn after(time: Timestamp, wait: Duration) -> Timestamp {
     time.checked_add(wait).unwrap_or(Timestamp::MAX)
@@ -41,6 +48,14 @@ pub fn between(earlier: Timestamp, later: Timestamp) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn every_time_has_one_of_the_client() {
+        for time in [Timestamp::MIN, Timestamp::constant(-1, -1), Timestamp::MAX] {
+            let converted = to_offset(time).unix_timestamp_nanos();
+            assert_eq!(converted, time.as_nanosecond());
+        }
+    }
 
     #[test]
     fn a_time_survives_the_wire() {

@@ -11,6 +11,7 @@ use jiff::Timestamp;
 use tidings_core::Event;
 use tidings_core::bus::{Bus, streams};
 use tidings_core::model::stored_event;
+use tidings_core::model::time::to_offset;
 use time::OffsetDateTime;
 
 use crate::command::tool::ago;
@@ -164,7 +165,7 @@ async fn messages_since(bus: &Bus, name: &str, from: Timestamp) -> anyhow::Resul
     let unreadable = || format!("cannot read the stream {name}");
     let config = OrderedConfig {
         deliver_policy: DeliverPolicy::ByStartTime {
-            start_time: OffsetDateTime::from_unix_timestamp_nanos(from.as_nanosecond())?,
+            start_time: to_offset(from),
         },
         ..OrderedConfig::default()
     };

@@ -41,7 +41,7 @@ pub async fn read(
     let source = Source::open(bus).await?;
     let filter = source.filter(filter)?;
     let now = Timestamp::now();
-    let mut start = source.start(span, now)?;
+    let mut start = source.start(span, now);
     if span.awaits_events(now) {
         let end = span.until.map_or(FAR, |until| {
             Duration::try_from(until.duration_since(now)).unwrap_or(FAR)

@@ -64,15 +64,10 @@ impl Source {
     }
 
     /// Where reading begins.
-    ///
-    /// # Errors
-    /// A time is out of range.
-    pub fn start(&self, span: &Span, now: Timestamp) -> anyhow::Result<DeliverPolicy> {
+    pub fn start(&self, span: &Span, now: Timestamp) -> DeliverPolicy {
         match self {
             Self::Any(stream) => span.start(stream.cached_info().state.last_sequence, now),
-            Self::Tap(..) if span.since.is_none() && span.awaits_events(now) => {
-                Ok(DeliverPolicy::New)
-            }
+            Self::Tap(..) if span.since.is_none() && span.awaits_events(now) => DeliverPolicy::New,
             Self::Tap(..) => span.start(0, now),
         }
     }

@@ -5,14 +5,13 @@ use std::time::Duration;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::stream::Stream;
 use jiff::Timestamp;
-use time::OffsetDateTime;
 
 use crate::bus::consumers::ConsumerRecords;
 use crate::bus::consumers::recreate::replace;
 use crate::bus::streams::{self, EVENTS, ROUTER, Sizing};
 use crate::bus::watch::StreamInfo;
 use crate::bus::{Bus, BusError, unavailable};
-use crate::model::time::to_proto;
+use crate::model::time::{to_offset, to_proto};
 use crate::wire::ConsumerPosition;
 
 /// How often the consumer is replaced while routers create it again at their own position.
@@ -172,8 +171,7 @@ pub(in crate::bus) async fn sequence_at(
     stream: &Stream<()>,
     time: Timestamp,
 ) -> Result<u64, BusError> {
-    let start_time =
-        OffsetDateTime::from_unix_timestamp_nanos(time.as_nanosecond()).map_err(unavailable)?;
+    let start_time = to_offset(time);
     let name = format!("look-up-{:016x}", rand::random::<u64>());
     let config = pull::Config {
         name: Some(name.clone()),

@@ -152,17 +152,13 @@ impl Bus {
                 last_sequence: info.last_sequence(),
             });
         }
-        let state = self.reported_events_state().await?;
-        let created = state.as_ref().and_then(|state| from_proto(state.created));
-        match (created, state) {
-            (Some(created), Some(state)) => Ok(HubEvents {
-                created,
-                last_sequence: state.last_sequence,
-            }),
-            _ => Err(unavailable(
-                "no router or worker of the hub has reported the state of EVENTS; start one",
-            )),
-        }
+        let state = self.member_state().await.map_err(BusError::Unavailable)?;
+        let created = from_proto(state.created);
+        Ok(HubEvents {
+            created: created
+                .ok_or_else(|| unavailable("the hub does not say which EVENTS it has"))?,
+            last_sequence: state.last_sequence,
+        })
     }
 
     /// The sequence of the last event of the edge's own stream.
