@@ -139,6 +139,7 @@ impl Forwarder {
     }
 
     fn note_failed(&self, error: &BusError, progress: &mut Progress) {
+        progress.is_full = matches!(error, BusError::StorageFull);
         let error = error.to_string();
         self.check.fail(error.clone());
         if progress.pace.is_due(&error, Instant::now()) {
@@ -148,7 +149,6 @@ impl Forwarder {
                 "events cannot be forwarded to the hub, retrying; they are kept"
             );
         }
-        progress.is_full = matches!(error, BusError::StorageFull);
         // Large events may need a slow line for themselves.
         progress.limit = (progress.limit / 2).max(1);
     }
