@@ -80,6 +80,22 @@ impl Authority {
         (certificate.pem(), key.serialize_pem())
     }
 
+    /// A certificate of a server that is a client of its peers, too, for these hosts, and its key,
+    /// as PEM.
+    pub fn certificate_of_peer(&self, hosts: &[&str]) -> (String, String) {
+        let key = new_key();
+        let hosts = hosts.iter().map(|&host| host.to_owned()).collect();
+        let mut params = parameters("a peer", hosts);
+        params.extended_key_usages = vec![
+            ExtendedKeyUsagePurpose::ServerAuth,
+            ExtendedKeyUsagePurpose::ClientAuth,
+        ];
+        let certificate = params
+            .signed_by(&key, &self.issuer)
+            .expect("the parameters are valid");
+        (certificate.pem(), key.serialize_pem())
+    }
+
     /// A folder that does not exist, for SSL_CERT_DIR.
     pub fn missing_folder(&self) -> PathBuf {
         self.folder.path().join("none")

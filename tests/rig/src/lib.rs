@@ -27,6 +27,7 @@ mod poster;
 mod process;
 mod receiver;
 mod rules;
+mod tool;
 mod unfinished;
 mod wait;
 
@@ -42,10 +43,11 @@ pub use nats::NatsServer;
 pub use nats_cluster::NatsCluster;
 pub use percentile::percentile;
 pub use port::free_port;
-pub use poster::{Posted, post_steadily};
+pub use poster::{Posted, post_during, post_steadily};
 pub use process::{HttpResponse, Process, Role, get};
 pub use receiver::{Received, Receiver, Reply};
 pub use rules::{Manifest, NAMESPACE, Rules, alert, config_map, grant, provider, secret};
+pub use tool::tool;
 pub use wait::{PATIENCE, eventually, eventually_within};
 
 use std::path::{Path, PathBuf};
@@ -117,8 +119,13 @@ impl Rig {
 
     /// Starts a cluster of three servers, with three replicas of each stream.
     pub async fn start_on_cluster(executable: &str) -> (Self, NatsCluster) {
+        Self::start_on_cluster_of(executable, NatsServer::executable()).await
+    }
+
+    /// Like [`Rig::start_on_cluster`], with servers of this executable.
+    pub async fn start_on_cluster_of(executable: &str, server: &Path) -> (Self, NatsCluster) {
         let folder = new_folder();
-        let cluster = NatsCluster::start(folder.path()).await;
+        let cluster = NatsCluster::start(folder.path(), server).await;
         let rig = Self::new(executable, folder, None, cluster.url());
         (rig, cluster)
     }
@@ -178,13 +185,18 @@ impl Rig {
 
     /// Starts a role without waiting for it.
     pub fn spawn(&self, role: Role) -> Process {
+        self.spawn_of(&self.executable, role)
+    }
+
+    /// Like [`Rig::spawn`], with this executable.
+    pub fn spawn_of(&self, executable: &Path, role: Role) -> Process {
         let role = if self.nats.is_none() {
             role.env("TIDINGS_NATS__REPLICAS", "3")
         } else {
             role
         };
         Process::spawn(
-            &self.executable,
+            executable,
             role.arguments(&self.url, self.rules.folder(), self.folder.path()),
         )
     }

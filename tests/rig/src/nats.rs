@@ -1,7 +1,7 @@
 //! A nats-server for one test.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command as BlockingCommand, Stdio};
+use std::process::Stdio;
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,6 +12,7 @@ use tokio::process::Child;
 
 use crate::limited_disk::launched;
 use crate::port::free_port;
+use crate::tool::tool;
 use crate::wait::eventually;
 
 /// A nats-server with JetStream on a loopback port. Port and store stay the same after
@@ -30,17 +31,13 @@ impl NatsServer {
     pub fn executable() -> &'static Path {
         static PATH: OnceLock<PathBuf> = OnceLock::new();
         PATH.get_or_init(|| {
-            let script = concat!(env!("CARGO_MANIFEST_DIR"), "/../../tools/nats-server.sh");
-            let found = BlockingCommand::new(script)
-                .stderr(Stdio::inherit())
-                .output()
-                .expect("the script can be run");
-            assert!(
-                found.status.success(),
-                "no usable nats-server; see the output above"
-            );
-            String::from_utf8_lossy(&found.stdout).trim().into()
+            tool("nats-server.sh").expect("no usable nats-server; see the output above")
         })
+    }
+
+    /// The path of an older executable. `None` if this machine cannot install one; an error in CI.
+    pub fn previous_executable() -> Option<PathBuf> {
+        tool("nats-server-previous.sh")
     }
 
     /// Starts a server with its store in `folder`; `more` is appended to its configuration.
@@ -68,7 +65,7 @@ impl NatsServer {
     }
 
     async fn run(config: PathBuf, port: u16, launcher: Vec<String>) -> Self {
-        let child = run_by(&launcher, &config);
+        let child = run_by(&launcher, Self::executable(), &config);
         let server = Self {
             child,
             config,
@@ -129,7 +126,7 @@ impl NatsServer {
 
     /// Starts the server again with its stored messages.
     pub async fn restart(&mut self) {
-        self.child = run_by(&self.launcher, &self.config);
+        self.child = run_by(&self.launcher, Self::executable(), &self.config);
         accepts_clients(self.port).await;
         self.responds.store(true, Ordering::Relaxed);
     }
@@ -158,12 +155,12 @@ pub(crate) fn signal(child: &Child, signal: Signal) {
     kill_process(id, signal).expect("a child process accepts signals");
 }
 
-pub(crate) fn run(config: &Path) -> Child {
-    run_by(&[], config)
+pub(crate) fn run(executable: &Path, config: &Path) -> Child {
+    run_by(&[], executable, config)
 }
 
-fn run_by(launcher: &[String], config: &Path) -> Child {
-    launched(launcher, NatsServer::executable())
+fn run_by(launcher: &[String], executable: &Path, config: &Path) -> Child {
+    launched(launcher, executable)
         .arg("--config")
         .arg(config)
         .stdin(Stdio::null())

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_nats::jetstream;
+use futures::TryStreamExt as _;
 use rustix::process::Signal;
 use tokio::process::Child;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 
 use crate::nats::{accepts_clients, run, signal};
 use crate::port::free_port;
@@ -25,14 +26,16 @@ pub struct NatsCluster {
 
 struct Member {
     name: String,
+    executable: PathBuf,
     config: PathBuf,
     port: u16,
     child: Option<Child>,
 }
 
 impl NatsCluster {
-    /// Starts the servers, with stores in `folder`, and waits until they have a leader.
-    pub async fn start(folder: &Path) -> Self {
+    /// Starts servers of this executable, with stores in `folder`, and waits until they have a
+    /// leader.
+    pub(crate) async fn start(folder: &Path, executable: &Path) -> Self {
         let ports: Vec<(u16, u16)> = (0..SERVERS).map(|_| (free_port(), free_port())).collect();
         let routes: Vec<String> = ports
             .iter()
@@ -44,6 +47,7 @@ impl NatsCluster {
             let config = folder.join(format!("nats-{name}.conf"));
             let text = format!(
                 "server_name: {name}\nlisten: \"127.0.0.1:{port}\"\nmax_payload: 8MB\n\
+                 lame_duck_grace_period: 1s\nlame_duck_duration: 30s\n\
                  jetstream {{ store_dir: {store:?}, max_file_store: 20GB, sync_interval: 1s }}\n\
                  cluster {{ name: rig, listen: \"127.0.0.1:{route}\", routes: [{}] }}\n",
                 routes.join(", ")
@@ -51,6 +55,7 @@ impl NatsCluster {
             std::fs::write(&config, text).expect("the rig's folder is writable");
             Member {
                 name,
+                executable: executable.to_owned(),
                 config,
                 port: *port,
                 child: None,
@@ -77,7 +82,7 @@ impl NatsCluster {
     pub async fn restart(&mut self) {
         for member in &mut self.members {
             if member.child.is_none() {
-                member.child = Some(run(&member.config));
+                member.child = Some(run(&member.executable, &member.config));
                 accepts_clients(member.port).await;
             }
         }
@@ -112,6 +117,29 @@ impl NatsCluster {
         Some(leader)
     }
 
+    /// Ends each server as the chart does, starts it by another executable, and waits until it has
+    /// caught up before the next one.
+    pub async fn replace_each(&mut self, executable: &Path) {
+        for number in 0..self.members.len() {
+            let member = &mut self.members[number];
+            member.end().await;
+            executable.clone_into(&mut member.executable);
+            self.restart().await;
+            self.all_replicas_are_current().await;
+        }
+    }
+
+    /// The version of each server.
+    pub async fn versions(&self) -> Vec<String> {
+        let mut versions = Vec::new();
+        for member in &self.members {
+            let client = async_nats::connect(format!("127.0.0.1:{}", member.port)).await;
+            let client = client.expect("the server accepts connections");
+            versions.push(client.server_info().version.clone());
+        }
+        versions
+    }
+
     /// Kills all servers, as `kill -9` does.
     pub async fn kill_all(&mut self) {
         for member in &mut self.members {
@@ -138,6 +166,25 @@ impl NatsCluster {
         .await;
     }
 
+    /// Waits until every replica of every stream is current.
+    async fn all_replicas_are_current(&self) {
+        let mut names = Vec::new();
+        eventually_within(PATIENCE, "the server lists its streams", async || {
+            names = self
+                .jetstream()
+                .await?
+                .stream_names()
+                .try_collect()
+                .await
+                .ok()?;
+            Some(())
+        })
+        .await;
+        for name in &names {
+            self.replicas_are_current(name).await;
+        }
+    }
+
     async fn leader_of(&self, stream: &str) -> Option<String> {
         self.jetstream()
             .await?
@@ -153,7 +200,7 @@ impl NatsCluster {
     /// A client, if a server accepts it soon.
     async fn jetstream(&self) -> Option<jetstream::Context> {
         let servers: Vec<String> = self.url().split(',').map(str::to_owned).collect();
-        let client = tokio::time::timeout(Duration::from_secs(5), async_nats::connect(servers))
+        let client = timeout(Duration::from_secs(5), async_nats::connect(servers))
             .await
             .ok()?
             .ok()?;
@@ -164,6 +211,17 @@ impl NatsCluster {
 }
 
 impl Member {
+    /// Ends it in lame duck mode: it hands over what it leads, then its clients.
+    async fn end(&mut self) {
+        if let Some(mut child) = self.child.take() {
+            signal(&child, Signal::USR2);
+            let ended = timeout(PATIENCE, child.wait()).await;
+            ended
+                .expect("the server ends in lame duck mode")
+                .expect("a child process can be waited for");
+        }
+    }
+
     async fn kill(&mut self) {
         if let Some(mut child) = self.child.take() {
             child.kill().await.expect("a child process can be killed");

@@ -1,10 +1,12 @@
 //! A sender that posts at a steady rate and retries until an event is accepted.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use serde_json::Value;
+use tokio::select;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior, interval, sleep};
+use tokio::time::{Instant, Interval, MissedTickBehavior, interval, sleep};
 
 use crate::process::client;
 
@@ -31,14 +33,39 @@ pub async fn post_steadily(
     length: Duration,
     event: impl Fn(u32) -> Value,
 ) -> Vec<Posted> {
-    let mut tick = interval(Duration::from_secs(1) / rate);
-    tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut tick = ticks(rate);
     let mut posting = JoinSet::new();
     for number in 0..rate * u32::try_from(length.as_secs()).expect("a test is short") {
         tick.tick().await;
         posting.spawn(post_until_accepted(address.to_owned(), event(number)));
     }
     posting.join_all().await
+}
+
+/// Like [`post_steadily`], until the changes have ended.
+pub async fn post_during(
+    address: &str,
+    rate: u32,
+    event: impl Fn(u32) -> Value,
+    changes: impl Future<Output = ()>,
+) -> Vec<Posted> {
+    let (mut tick, mut changes) = (ticks(rate), pin!(changes));
+    let mut posting = JoinSet::new();
+    for number in 0.. {
+        select! {
+            () = &mut changes => break,
+            _ = tick.tick() => {
+                posting.spawn(post_until_accepted(address.to_owned(), event(number)));
+            }
+        }
+    }
+    posting.join_all().await
+}
+
+fn ticks(rate: u32) -> Interval {
+    let mut tick = interval(Duration::from_secs(1) / rate);
+    tick.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    tick
 }
 
 async fn post_until_accepted(address: String, event: Value) -> Posted {

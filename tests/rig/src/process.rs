@@ -407,6 +407,17 @@ impl Process {
         self.ready().await;
     }
 
+    /// Ends it as Kubernetes does, and starts it again by another executable.
+    ///
+    /// # Panics
+    /// It does not end cleanly.
+    pub async fn replace(&mut self, executable: &Path) {
+        let status = self.terminate().await;
+        assert!(status.success(), "it ends cleanly on SIGTERM: {status}");
+        executable.clone_into(&mut self.executable);
+        self.restart().await;
+    }
+
     /// Restarts an ended process with the same arguments and environment, without waiting.
     pub fn respawn(&mut self) {
         self.child = run(
