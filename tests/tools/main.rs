@@ -5,6 +5,7 @@
     reason = "helpers of tests fail the test too, but clippy.toml allows it in test functions only"
 )]
 
+mod backup;
 mod bridge;
 mod check_rules;
 mod command;

@@ -12,13 +12,13 @@ use tidings_rig::{Forge, Process, Rejection, Rig, Role, alert, event, eventually
 use crate::TIDINGS;
 use crate::command::{text, tidings};
 
-const COMMITS: [&str; 2] = [
+pub const COMMITS: [&str; 2] = [
     "8ba2d1c0a4e4b1c2d3e4f5a6b7c8d9e0f1a2b3c4",
     "1111d1c0a4e4b1c2d3e4f5a6b7c8d9e0f1a2b3c4",
 ];
 
 /// An event of a Kustomization for a commit at a second.
-fn reconciled(commit: &str, second: u32, succeeded: bool) -> Value {
+pub fn reconciled(commit: &str, second: u32, succeeded: bool) -> Value {
     let mut event = event(&format!("{commit} at {second}: {succeeded}"));
     event["timestamp"] = format!("2026-01-02T03:04:{second:02}Z").into();
     event["metadata"] =
@@ -31,13 +31,13 @@ fn reconciled(commit: &str, second: u32, succeeded: bool) -> Value {
 }
 
 /// A hub whose server can be replaced by a backup.
-struct Hub {
-    rig: Rig,
-    forge: Forge,
+pub struct Hub {
+    pub rig: Rig,
+    pub forge: Forge,
 }
 
 impl Hub {
-    async fn start() -> Self {
+    pub async fn start() -> Self {
         let (rig, forge) = (Rig::start(TIDINGS).await, Forge::start().await);
         Forge::put_secret(rig.rules());
         let provider = forge.provider("github");
@@ -45,12 +45,12 @@ impl Hub {
         Self { rig, forge }
     }
 
-    async fn roles(&self) -> [Process; 3] {
+    pub async fn roles(&self) -> [Process; 3] {
         let roles = [Role::router(), Role::worker(), Role::ingest()];
         self.rig.run_all(roles).await
     }
 
-    fn store(&self) -> PathBuf {
+    pub fn store(&self) -> PathBuf {
         self.rig.folder().join("jetstream")
     }
 
@@ -58,12 +58,12 @@ impl Hub {
         self.rig.folder().join("backup")
     }
 
-    async fn post(&self, ingest: &Process, event: Value) {
+    pub async fn post(&self, ingest: &Process, event: Value) {
         assert_eq!(ingest.post(&event).await.unwrap().status, 202, "{event}");
     }
 
     /// Waits until the forge has these states, oldest first.
-    async fn has(&self, expected: &[&str]) {
+    pub async fn has(&self, expected: &[&str]) {
         eventually(&format!("the forge has {expected:?}"), async || {
             (self.forge.states() == expected).then_some(())
         })
@@ -72,7 +72,7 @@ impl Hub {
     }
 
     /// Waits until the router has recorded that it routed all events up to this sequence.
-    async fn recorded(&self, sequence: u64) {
+    pub async fn recorded(&self, sequence: u64) {
         let jetstream = self.rig.jetstream().await;
         eventually("the router records its position", async || {
             let bucket = jetstream.get_key_value("consumers").await.ok()?;
@@ -90,7 +90,7 @@ impl Hub {
         copy(&self.backup().join(folder), &store);
     }
 
-    async fn tool(&self, arguments: &[&str]) -> String {
+    pub async fn tool(&self, arguments: &[&str]) -> String {
         let ended = tidings(&[arguments, &["--nats", self.rig.url()]].concat()).await;
         ended.lines().join("\n")
     }
