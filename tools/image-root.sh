@@ -2,12 +2,13 @@
 # Gather the files of the image in a folder: tidings, nats-server, the libraries that they need,
 # certificate authorities, and a user without rights. No shell and no package manager.
 #
-# Usage: tools/image-root.sh TIDINGS NATS_SERVER FOLDER
+# Usage: tools/image-root.sh TIDINGS NATS_SERVER FOLDER [MACHINE]
 set -euo pipefail
 
 tidings=$1
 nats_server=$2
 root=$3
+machine=${4:-$(uname -m)}
 
 authorities=/etc/ssl/certs/ca-certificates.crt
 [ -f "$authorities" ] || {
@@ -26,11 +27,32 @@ chmod 1777 "$root/tmp"
 # Volumes that an engine creates here take over the owner.
 chmod 777 "$root/var/lib/tidings"
 
-# The loader and the libraries, at the paths where the executables look for them. ldd fails for a
-# static executable, which needs none.
+# Print the loader and the libraries that an executable for this machine needs, each where it looks
+# for it and where it is here. ldd fails for a static executable, which needs none.
+libraries() {
+    local library
+    for library in $(ldd "$1" 2>/dev/null | grep -Eo '/[^ ]+' || true); do
+        echo "$library $(realpath "$library")"
+    done
+}
+
+# The same for another architecture, from the files of the cross compiler.
+foreign_libraries() {
+    local machine=$1 executable=$2 library
+    local from=/usr/$machine-linux-gnu/lib
+    for library in $("$machine-linux-gnu-readelf" --dynamic --program-headers "$executable" |
+        sed -En 's/.*\(NEEDED\).*\[(.*)\]/\1/p; s/.*program interpreter: \/lib\/(.*)\]/\1/p' |
+        sort -u); do
+        echo "/lib/$library $(realpath "$from/$library")"
+    done
+}
+
 for executable in "$tidings" "$nats_server"; do
-    libraries=$(ldd "$executable" 2>/dev/null | grep -Eo '/[^ ]+' || true)
-    for library in $libraries; do
-        install -D -m 755 "$(realpath "$library")" "$root$library"
+    if [ "$machine" = "$(uname -m)" ]; then
+        libraries "$executable"
+    else
+        foreign_libraries "$machine" "$executable"
+    fi | while read -r library file; do
+        install -D -m 755 "$file" "$root$library"
     done
 done

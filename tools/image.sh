@@ -4,8 +4,9 @@
 # executable of this machine into an empty image. Default: the first of them that works.
 #
 # With TIDINGS=FILE buildah takes that executable. It writes target/image/tidings.tar, which
-# `docker load`, `podman load` and `ctr image import` read. PUSH=1 pushes the image to the registry
-# in its name.
+# `docker load`, `podman load` and `ctr image import` read. With ARCH=arm64 or amd64 it builds for
+# that architecture, if tools/executable.sh can. PUSH=1 pushes the image to the registry in its
+# name.
 set -euo pipefail
 
 image=${1:?usage: tools/image.sh NAME:TAG}
@@ -46,21 +47,17 @@ run_buildah() {
 }
 
 build_with_buildah() {
-    local executable=${TIDINGS:-target/release/tidings} nats_server container
-    nats_server=$(tools/nats-server.sh)
-    if [ -z "${TIDINGS:-}" ]; then
-        build=build
-        cargo auditable --version >/dev/null 2>&1 && build="auditable build"
-        # shellcheck disable=SC2086
-        ${CARGO:-cargo} $build --locked --release --bin tidings
-    fi
+    local executable nats_server container arch machine
+    read -r arch machine <<<"$(tools/arch.sh)"
+    nats_server=$(tools/nats-server-for.sh "$arch")
+    executable=$(tools/executable.sh)
     rm -rf "$folder"
     mkdir -p "$folder/root/usr/share/sbom"
-    tools/image-root.sh "$executable" "$nats_server" "$folder/root"
-    python3 tools/sbom.py "$nats_server" >"$folder/root/usr/share/sbom/tidings.cdx.json"
-    container=$(run_buildah from scratch)
+    tools/image-root.sh "$executable" "$nats_server" "$folder/root" "$machine"
+    python3 tools/sbom.py "$nats_server" "$machine" >"$folder/root/usr/share/sbom/tidings.cdx.json"
+    container=$(run_buildah from --arch "$arch" scratch)
     run_buildah copy --quiet "$container" "$folder/root" / >/dev/null
-    run_buildah config --user 65532:65532 --workingdir /var/lib/tidings \
+    run_buildah config --arch "$arch" --user 65532:65532 --workingdir /var/lib/tidings \
         --env PATH=/usr/local/bin --entrypoint '["tidings"]' --cmd --help \
         --port 9090 --port 8080 --port 8081 --port 8082 \
         --label org.opencontainers.image.title=Tidings \

@@ -5,12 +5,15 @@
 #   tools/release.sh versions VERSION    check that versions and changelog agree with the tag
 #   tools/release.sh agree [FOLDER]      check that Cargo, chart, Kustomize and image have the same
 #                                        version, in another copy of the project if one is given
-#   tools/release.sh executable          build and pack the executable for this machine
+#   tools/release.sh executable          build and pack the executable
 #   tools/release.sh sbom                write its bill of materials
 #   tools/release.sh chart               package the chart
 #   tools/release.sh checksums           write checksums of everything in dist/, and verify them
 #   tools/release.sh notes VERSION       print the section of the changelog
 #   tools/release.sh dry-run             all of it; TIDINGS=FILE takes that executable
+#
+# ARCH=amd64|arm64 chooses the architecture of executable and bill of materials. Default: this
+# machine's.
 set -euo pipefail
 
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
@@ -25,13 +28,9 @@ fail() {
     exit 1
 }
 
-arch() {
-    case $(uname -m) in
-    x86_64) echo amd64 ;;
-    aarch64 | arm64) echo arm64 ;;
-    *) fail "no release for $(uname -m)" ;;
-    esac
-}
+# Print the name of the architecture: arch, or machine in compilers.
+arch() { tools/arch.sh | cut -d' ' -f1; }
+machine() { tools/arch.sh | cut -d' ' -f2; }
 
 versions() {
     local wanted=${1:?usage: tools/release.sh versions VERSION}
@@ -67,16 +66,24 @@ agree() {
     done
 }
 
-executable() {
-    local built=${TIDINGS:-target/release/tidings} name folder
-    if [ -z "${TIDINGS:-}" ]; then
-        local build=build
-        cargo auditable --version >/dev/null 2>&1 && build="auditable build"
-        # shellcheck disable=SC2086
-        ${CARGO:-cargo} $build --locked --release --bin tidings
+# Print what an executable says of its version; nothing if it is for another architecture and this
+# machine cannot emulate it.
+version_of() {
+    if [ "$(machine)" = "$(uname -m)" ]; then
+        "$1" --version
+    elif command -v "qemu-$(machine)" >/dev/null; then
+        "qemu-$(machine)" -L "/usr/$(machine)-linux-gnu" "$1" --version
+    else
+        say "$1 is not run: it needs qemu-user"
     fi
-    [ "$("$built" --version)" = "tidings $version" ] ||
-        fail "$built is $("$built" --version), expected version $version"
+}
+
+executable() {
+    local built name folder said
+    built=$(tools/executable.sh)
+    said=$(version_of "$built")
+    [ "${said:-tidings $version}" = "tidings $version" ] ||
+        fail "$built is $said, expected version $version"
     name=tidings-$version-linux-$(arch)
     mkdir -p "$dist"
     folder=$(mktemp -d)
@@ -95,7 +102,7 @@ sbom() {
     mkdir -p "$dist"
     local file
     file=$dist/tidings-$version-linux-$(arch).cdx.json
-    python3 tools/sbom.py "$(tools/nats-server.sh)" >"$file"
+    python3 tools/sbom.py "$(tools/nats-server-for.sh "$(arch)")" "$(machine)" >"$file"
     python3 -c 'import json, sys; assert json.load(open(sys.argv[1]))["components"]' "$file"
     say "$file"
 }

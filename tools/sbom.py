@@ -1,20 +1,26 @@
 #!/usr/bin/env python3
 """Print a software bill of materials (CycloneDX 1.5) of the executable and of nats-server.
 
-Usage: sbom.py NATS_SERVER. Needs cargo. The list holds every crate of Cargo.lock that the
-executable can use on this machine, without those that only tests and builds need.
+Usage: sbom.py NATS_SERVER [MACHINE]. Needs cargo. The list holds every crate of Cargo.lock that the
+executable can use on such a machine (default: this one), without those that only tests and builds
+need.
 """
 
 import json
+import pathlib
 import subprocess
 import sys
 
 
-def crates():
-    """The packages of the executable's dependency tree, without those of tests and builds."""
+def host():
+    """Rust's target for this machine."""
     rustc = subprocess.run(["rustc", "-vV"], check=True, capture_output=True, text=True).stdout
-    host = next(line.split()[1] for line in rustc.splitlines() if line.startswith("host:"))
-    command = ["cargo", "metadata", "--locked", "--format-version=1", f"--filter-platform={host}"]
+    return next(line.split()[1] for line in rustc.splitlines() if line.startswith("host:"))
+
+
+def crates(target):
+    """The packages of the executable's dependency tree, without those of tests and builds."""
+    command = ["cargo", "metadata", "--locked", "--format-version=1", f"--filter-platform={target}"]
     found = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
     nodes = {node["id"]: node for node in found["resolve"]["nodes"]}
     root = next(
@@ -54,8 +60,12 @@ def component(package, kind="library"):
 def nats_server(executable):
     """The entry of the nats-server in the image."""
     command = [executable, "--version"]
-    said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    version = said.split()[-1]
+    try:
+        said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+        version = said.split()[-1]
+    except OSError:
+        # It is for another architecture: tools/nats-server-for.sh names its folder by the version.
+        version = "v" + pathlib.Path(executable).parents[1].name
     purl = f"pkg:golang/github.com/nats-io/nats-server/v2@{version}"
     return {
         "type": "application",
@@ -68,9 +78,10 @@ def nats_server(executable):
 
 
 def main():
-    if len(sys.argv) != 2:
-        sys.exit("usage: sbom.py NATS_SERVER")
-    root, packages = crates()
+    if len(sys.argv) not in (2, 3):
+        sys.exit("usage: sbom.py NATS_SERVER [MACHINE]")
+    target = f"{sys.argv[2]}-unknown-linux-gnu" if len(sys.argv) == 3 else host()
+    root, packages = crates(target)
     packages.sort(key=lambda package: (package["name"], package["version"]))
     of_root = next(package for package in packages if package["id"] == root)
     others = [package for package in packages if package["id"] != root]
