@@ -1,5 +1,6 @@
 //! The node that tools/e2e.sh booted, and commands on it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 use std::time::Duration;
@@ -103,6 +104,20 @@ pub async fn restricted_namespace(name: &str) {
     let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
     let metadata = json!({"name": name, "labels": labels});
     apply(&[json!({"apiVersion": "v1", "kind": "Namespace", "metadata": metadata})]).await;
+}
+
+/// Creates a Secret in a restricted namespace.
+pub async fn secret(namespace: &str, name: &str, data: &[(&str, &str)]) {
+    restricted_namespace(namespace).await;
+    let data: BTreeMap<_, _> = data.iter().copied().collect();
+    let metadata = json!({"name": name, "namespace": namespace});
+    apply(&[json!({
+        "apiVersion": "v1",
+        "kind": "Secret",
+        "metadata": metadata,
+        "stringData": data,
+    })])
+    .await;
 }
 
 /// Creates volumes on the disk of the node. Claims without a class get them.

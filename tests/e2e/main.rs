@@ -7,8 +7,12 @@
 //! ```
 
 mod cluster;
+mod fleet;
 mod load;
 mod release;
 mod single;
 mod standard;
+mod tls;
 mod usage;
+
+const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");

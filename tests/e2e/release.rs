@@ -7,26 +7,40 @@ use crate::cluster::{
     CHANGE, HOST, apply, get, kubectl, output_of, project, restricted_namespace, variable, volumes,
 };
 
-/// An installed release. Its name is `tidings`, and its namespace that of the mode.
+/// A release of the chart.
 pub struct Release {
-    mode: &'static str,
-    workloads: &'static [&'static str],
+    /// The prefix of its objects. It contains `tidings`, so that the chart takes it as it is.
+    pub name: &'static str,
+    pub namespace: &'static str,
+    pub mode: &'static str,
+    pub workloads: &'static [&'static str],
 }
 
 impl Release {
-    /// Installs the chart in a restricted namespace, and waits until it is ready.
+    /// Installs a release `tidings` of a mode in a namespace of this name.
     pub async fn install(
         mode: &'static str,
         workloads: &'static [&'static str],
         flags: &[&str],
     ) -> Self {
-        restricted_namespace(mode).await;
-        volumes(mode, 3).await;
-        let release = Self { mode, workloads };
-        release.helm("install", &release.flags(flags)).await;
-        release.ready().await;
-        println!("{mode}: installed");
-        release
+        let release = Self {
+            name: "tidings",
+            namespace: mode,
+            mode,
+            workloads,
+        };
+        release.installed(flags).await
+    }
+
+    /// Installs it in a restricted namespace, and waits until it is ready.
+    pub async fn installed<F: AsRef<str>>(self, flags: &[F]) -> Self {
+        restricted_namespace(self.namespace).await;
+        volumes(self.namespace, 3).await;
+        let flags: Vec<&str> = flags.iter().map(AsRef::as_ref).collect();
+        self.helm("install", &self.flags(&flags)).await;
+        self.ready().await;
+        println!("{}: installed", self.namespace);
+        self
     }
 
     fn flags(&self, more: &[&str]) -> Vec<String> {
@@ -38,7 +52,7 @@ impl Release {
     }
 
     async fn helm(&self, command: &str, arguments: &[String]) {
-        let fixed = [command, "tidings", "--namespace", self.mode];
+        let fixed = [command, self.name, "--namespace", self.namespace];
         let more: Vec<&str> = arguments.iter().map(String::as_str).collect();
         output_of(&variable("HELM"), &[&fixed[..], &more].concat(), "").await;
     }
@@ -76,9 +90,15 @@ impl Release {
     /// Changes the number of workers, and waits for it.
     pub async fn scale_workers(&self, replicas: usize) {
         let replicas = format!("--replicas={replicas}");
-        let worker = "deployment/tidings-worker";
-        kubectl(&["scale", worker, &replicas, &self.namespace()]).await;
-        self.is_ready(worker).await;
+        let worker = format!("deployment/{}-worker", self.name);
+        kubectl(&["scale", &worker, &replicas, &self.namespace()]).await;
+        self.is_ready(&worker).await;
+    }
+
+    /// Replaces all pods of a workload, and waits until they are ready.
+    pub async fn restart(&self, workload: &str) {
+        kubectl(&["rollout", "restart", workload, &self.namespace()]).await;
+        self.is_ready(workload).await;
     }
 
     /// Deletes one pod of a component, and waits until all are ready again.
@@ -100,9 +120,14 @@ impl Release {
 
     /// The address that controllers post to: that of the Service.
     pub async fn address(&self) -> String {
-        let service = get(&["service", "tidings", &self.namespace()]).await;
+        format!("http://{}/", self.service(self.name).await)
+    }
+
+    /// The address of a Service of the release.
+    pub async fn service(&self, name: &str) -> String {
+        let service = get(&["service", name, &self.namespace()]).await;
         let address = service["spec"]["clusterIP"].as_str();
-        format!("http://{}/", address.expect("the Service has an address"))
+        address.expect("the Service has an address").to_owned()
     }
 
     /// Starts a receiver on the host, and creates an Alert and a Provider for it.
@@ -119,7 +144,8 @@ impl Release {
         receiver
     }
 
-    /// Deletes the rules, uninstalls the release, and waits until its pods have ended.
+    /// Deletes the rules of the cluster, uninstalls the release, and waits until its pods have
+    /// ended.
     pub async fn uninstall(self) {
         let rules = format!("--namespace={}", tidings_rig::NAMESPACE);
         kubectl(&["delete", "alerts,providers", "--all", &rules]).await;
@@ -134,6 +160,6 @@ impl Release {
 
     /// The namespace, as a flag.
     fn namespace(&self) -> String {
-        format!("--namespace={}", self.mode)
+        format!("--namespace={}", self.namespace)
     }
 }

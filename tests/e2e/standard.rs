@@ -7,7 +7,7 @@ use crate::load::{balance, post, send_during};
 use crate::release::Release;
 use crate::usage::measure;
 
-const WORKLOADS: [&str; 4] = [
+pub const WORKLOADS: [&str; 4] = [
     "statefulset/tidings-nats",
     "deployment/tidings-ingest",
     "deployment/tidings-router",
@@ -15,7 +15,7 @@ const WORKLOADS: [&str; 4] = [
 ];
 
 /// There is no metrics-server, so the test scales.
-const FLAGS: [&str; 3] = [
+pub const FLAGS: [&str; 3] = [
     "--set=ingest.autoscaling.enabled=false",
     "--set=worker.autoscaling.enabled=false",
     "--set=worker.replicas=1",

@@ -73,16 +73,17 @@ impl Usage {
             };
             if sample.seconds > before.1 && sample.value >= before.0 {
                 let cpus = (sample.value - before.0) / (sample.seconds - before.1);
-                self.of(sample.pod).0.push(cpus);
+                self.of(namespace, sample.pod).0.push(cpus);
             }
         }
         for sample in samples(text, "container_memory_working_set_bytes", namespace) {
-            self.of(sample.pod).1.push(sample.value);
+            self.of(namespace, sample.pod).1.push(sample.value);
         }
     }
 
-    fn of(&mut self, pod: &str) -> &mut (Vec<f64>, Vec<f64>) {
-        self.samples.entry(component(pod).to_owned()).or_default()
+    fn of(&mut self, namespace: &str, pod: &str) -> &mut (Vec<f64>, Vec<f64>) {
+        let component = component(pod).unwrap_or(namespace);
+        self.samples.entry(component.to_owned()).or_default()
     }
 
     /// A table of the 95th percentiles.
@@ -122,14 +123,13 @@ fn samples<'a>(
     })
 }
 
-/// `worker` of `tidings-worker-…`, `nats` of `tidings-nats-0`, `single` of `tidings-0`.
-fn component(pod: &str) -> &str {
-    let part = pod.split('-').nth(1).unwrap_or_default();
-    if part.bytes().all(|byte| byte.is_ascii_digit()) {
-        "single"
-    } else {
-        part
-    }
+/// `worker` of `tidings-worker-…`, `nats` of `tidings-nats-0`. `None` for `tidings-0`, the only pod
+/// of a mode.
+fn component(pod: &str) -> Option<&str> {
+    let (_, rest) = pod.split_once("tidings-")?;
+    let part = rest.split('-').next()?;
+    let is_number = part.bytes().all(|byte| byte.is_ascii_digit());
+    (!is_number).then_some(part)
 }
 
 fn p95(values: &[f64]) -> f64 {
