@@ -1,13 +1,14 @@
 #!/usr/bin/env bash
-# Print the path of helm, kustomize, promtool or actionlint: `helm=$(tools/deploy-tool.sh helm)`.
+# Print the path of helm, kustomize, promtool, prometheus or actionlint:
+# `helm=$(tools/deploy-tool.sh helm)`.
 #
-# Takes the one on PATH if it is new enough, else installs it into .tools/ once: promtool from the
-# distribution's package where there is apt-get, the others with Go.
+# Takes the one on PATH if it is new enough, else installs it into .tools/ once: promtool and
+# prometheus from the distribution's package where there is apt-get, the others with Go.
 #
 # Exit status 3: it must be installed, and this machine cannot.
 set -euo pipefail
 
-tool=${1:?usage: tools/deploy-tool.sh helm|kustomize|promtool|actionlint}
+tool=${1:?usage: tools/deploy-tool.sh helm|kustomize|promtool|prometheus|actionlint}
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 bin=$project/.tools/bin
 
@@ -17,7 +18,7 @@ case $tool in
 helm) module=helm.sh/helm/v4/cmd/helm@v4.3.1 ;;
 kustomize) module=sigs.k8s.io/kustomize/kustomize/v5@v5.8.1 ;;
 actionlint) module=github.com/rhysd/actionlint/cmd/actionlint@v1.7.12 ;;
-promtool) module=github.com/prometheus/prometheus/cmd/promtool@v0.316.0 ;;
+promtool | prometheus) module=github.com/prometheus/prometheus/cmd/$tool@v0.316.0 ;;
 *)
     say "unknown tool"
     exit 2
@@ -30,13 +31,13 @@ is_usable() {
     helm) "$1" version --short 2>/dev/null | grep -Eq '^v(3\.(1[4-9]|[2-9][0-9])|[4-9])' ;;
     kustomize) "$1" version 2>/dev/null | grep -Eq 'v(5|[6-9])\.|devel' ;;
     actionlint) "$1" -version >/dev/null 2>&1 ;;
-    promtool) "$1" --version >/dev/null 2>&1 ;;
+    promtool | prometheus) "$1" --version >/dev/null 2>&1 ;;
     esac
 }
 
-# promtool takes long to build, and distributions package it.
+# They take long to build, and distributions package them.
 install_package() {
-    [ "$tool" = promtool ] || return 1
+    [ "$tool" = promtool ] || [ "$tool" = prometheus ] || return 1
     command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || return 1
     local folder
     folder=$(mktemp -d)
@@ -44,7 +45,7 @@ install_package() {
     trap "rm -rf '$folder'" RETURN
     (cd "$folder" && apt-get download prometheus >/dev/null 2>&1) || return 1
     dpkg-deb -x "$folder"/prometheus_*.deb "$folder/files" || return 1
-    mv -f "$folder/files/usr/bin/promtool" "$bin/promtool"
+    mv -f "$folder/files/usr/bin/$tool" "$bin/$tool"
 }
 
 install_with_go() {

@@ -22,6 +22,7 @@ mod forged_events;
 mod ingest_start;
 mod json_schema;
 mod metrics;
+mod monitoring;
 mod nats_authentication;
 mod pod;
 mod postponed;
