@@ -437,7 +437,7 @@ fn slow_reviews(pause: Duration) -> Authentication<KubernetesReviewer> {
     let client = kube::Client::new(api, "default");
     let reviewer = KubernetesReviewer::new(client, vec!["tidings".to_owned()]);
     let check = Health::default().check("reviews", None);
-    let reviews = Reviews::new(reviewer, Users::new(Vec::new()), check);
+    let reviews = Reviews::new(reviewer, Users::new(&[]), check);
     Authentication::new(None, Some(Arc::new(reviews)), Default::default())
 }
 
