@@ -26,6 +26,7 @@ pub mod tap;
 pub mod test;
 pub mod tool;
 pub mod top;
+pub mod trace;
 
 /// Deliver GitOps events reliably to chats, incident tools, webhooks and Git forges
 #[derive(Parser, Debug)]
@@ -53,6 +54,8 @@ enum Command {
     Check(check::CheckArguments),
     /// Print events as they are stored
     Tap(tap::TapArguments),
+    /// Show what became of an event: its arrival, each Alert's verdict, each delivery's attempts
+    Trace(trace::TraceArguments),
     /// Show what runs, what waits and what fails; exit with 1 if something needs attention
     Status(status::StatusArguments),
     /// Show the status again and again until q or Ctrl-C
@@ -133,6 +136,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             Command::Test(arguments) => return test::run(arguments).await,
             Command::Check(arguments) => return check::run(arguments).await,
             Command::Tap(arguments) => tap::run(arguments).await?,
+            Command::Trace(arguments) => return trace::run(arguments).await,
             Command::Status(arguments) => return status::run(arguments).await,
             Command::Top(arguments) => top::run(arguments).await?,
             Command::Deliveries(arguments) => deliveries::run(arguments).await?,

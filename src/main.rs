@@ -15,6 +15,7 @@ mod flags;
 mod nats_server;
 mod process;
 mod role;
+mod trace;
 
 fn main() -> ExitCode {
     let cli = match command::Cli::try_parse() {

@@ -21,6 +21,7 @@ are tools. Most flags of roles are settings, which a file or the environment can
 | 1 | `tidings test`: a rule is rejected, or a delivery failed or is invalid. |
 | 1 | `tidings check`: the rules have a problem, or with `--strict` a warning. |
 | 1 | `tidings status`: something needs attention. |
+| 1 | `tidings trace`: no event was found. |
 | 2 | The command line or a setting is invalid, or the subcommand failed. |
 ";
 

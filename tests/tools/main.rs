@@ -41,6 +41,7 @@ mod tee;
 mod templates;
 mod test_rules;
 mod top;
+mod trace;
 mod upgrade;
 
 const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");

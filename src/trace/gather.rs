@@ -1,0 +1,194 @@
+//! Reads what the streams and buckets hold of the wanted events. Every part has a bound; what was
+//! not read to its end is named.
+
+use std::collections::{BTreeSet, HashMap};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use tidings_core::bus::pending_deliveries::PendingDelivery;
+use tidings_core::bus::search::SearchEnd;
+use tidings_core::bus::{Bus, streams};
+use tidings_core::model::excerpt::carried_event;
+use tidings_core::model::time;
+use tidings_core::wire::Outcome as PublishedOutcome;
+use tidings_core::{DeadLetter, Event};
+
+use super::events::latest_events;
+use super::find_deliveries::find_deliveries;
+use super::query::Query;
+use crate::command::status::reading::Reading;
+
+/// The most messages that are read of each stream.
+pub const MOST_MESSAGES: u64 = 1_000_000;
+/// The most bytes that are read of each stream.
+pub const MOST_BYTES: u64 = 512 << 20;
+/// The most bytes of events, deliveries, outcomes and dead letters that are kept, each.
+pub const MOST_KEPT_BYTES: usize = 32 << 20;
+/// The most events before the wanted time that are kept.
+const MOST_EARLIER: usize = 5;
+/// Reading ends after this time.
+pub const WITHIN: Duration = Duration::from_secs(30);
+
+/// What is wanted.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// Which events.
+    pub query: Query,
+    /// Only events that were stored at this time or later.
+    pub since: Timestamp,
+    /// Only events of this cluster.
+    pub cluster: Option<String>,
+    /// The most events: the latest.
+    pub limit: usize,
+}
+
+/// An event as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FoundEvent {
+    /// The event, or its excerpt.
+    pub event: Event,
+    /// Its sequence in EVENTS; 0 if it is no longer stored there.
+    pub sequence: u64,
+    /// When it was stored.
+    pub stored_at: Option<Timestamp>,
+}
+
+/// An outcome as it is stored.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FoundOutcome {
+    /// When it was stored.
+    pub stored_at: Timestamp,
+    /// The outcome.
+    pub outcome: PublishedOutcome,
+}
+
+/// Everything that is known of the wanted events.
+#[derive(Clone, Debug, Default)]
+pub struct Facts {
+    /// The state of the bus: heartbeats, clusters, circuits.
+    pub reading: Reading,
+    /// The events, oldest first.
+    pub events: Vec<FoundEvent>,
+    /// Whether there are more events than were asked for.
+    pub has_more_events: bool,
+    /// If there are none: the last events of the object before the wanted time.
+    pub earlier: Vec<FoundEvent>,
+    /// The deliveries that are ready or parked.
+    pub pending: Vec<PendingDelivery>,
+    /// The outcomes, oldest first.
+    pub outcomes: Vec<FoundOutcome>,
+    /// The dead letters, oldest first.
+    pub dead_letters: Vec<DeadLetter>,
+    /// The streams that were not read to the end.
+    pub cut: BTreeSet<&'static str>,
+    /// Routers have stored all deliveries of the events up to this sequence.
+    pub routed_up_to: Option<u64>,
+}
+
+/// Reads everything about the wanted events.
+///
+/// # Errors
+/// The bus is unavailable, or a stream or bucket does not exist.
+pub async fn gather(bus: &Bus, request: &Request) -> anyhow::Result<Facts> {
+    let reading = Reading::of(bus).await?;
+    let mut facts = Facts {
+        routed_up_to: routed_up_to(bus).await,
+        reading,
+        ..Facts::default()
+    };
+    find_events(bus, request, &mut facts).await?;
+    find_deliveries(bus, request, &mut facts).await?;
+    add_unstored_events(request, &mut facts);
+    if facts.events.is_empty() {
+        find_earlier(bus, request, &mut facts).await?;
+    }
+    Ok(facts)
+}
+
+/// Where the routers are in EVENTS; `None` if there is no consumer yet.
+async fn routed_up_to(bus: &Bus) -> Option<u64> {
+    let events = bus.jetstream().get_stream_no_info(streams::EVENTS).await;
+    let info = events.ok()?.consumer_info(streams::ROUTER).await.ok()?;
+    Some(info.ack_floor.stream_sequence)
+}
+
+async fn find_events(bus: &Bus, request: &Request, facts: &mut Facts) -> anyhow::Result<()> {
+    let found = latest_events(bus, request, request.since, request.limit).await?;
+    facts.has_more_events = found.has_more;
+    if found.end == SearchEnd::Cut {
+        facts.cut.insert(streams::EVENTS);
+    }
+    facts.events = found.events.into();
+    Ok(())
+}
+
+/// The object's last events, however old.
+async fn find_earlier(bus: &Bus, request: &Request, facts: &mut Facts) -> anyhow::Result<()> {
+    if !matches!(request.query, Query::Object { .. }) {
+        return Ok(());
+    }
+    let found = latest_events(bus, request, Timestamp::UNIX_EPOCH, MOST_EARLIER).await?;
+    if found.end == SearchEnd::Cut {
+        facts.cut.insert(streams::EVENTS);
+    }
+    facts.earlier = found.events.into();
+    Ok(())
+}
+
+/// Events that EVENTS no longer holds, as their deliveries carry them.
+fn add_unstored_events(request: &Request, facts: &mut Facts) {
+    let known: BTreeSet<String> = facts
+        .events
+        .iter()
+        .map(|found| found.event.id.clone())
+        .collect();
+    let pending = facts.pending.iter().map(|found| &found.delivery);
+    let dead = facts.dead_letters.iter();
+    let deliveries = pending.chain(dead.filter_map(|dead| dead.delivery.as_ref()));
+    let mut carried: HashMap<String, Event> = deliveries
+        .filter(|delivery| !known.contains(&delivery.event_id))
+        .filter_map(|delivery| Some((delivery.event_id.clone(), carried_event(delivery)?.clone())))
+        .collect();
+    for found in &facts.outcomes {
+        let outcome = &found.outcome;
+        if !outcome.event_id.is_empty() && !known.contains(&outcome.event_id) {
+            carried
+                .entry(outcome.event_id.clone())
+                .or_insert_with(|| Event {
+                    id: outcome.event_id.clone(),
+                    cluster: outcome.cluster.clone(),
+                    ..Event::default()
+                });
+        }
+    }
+    let unstored = carried.into_values().map(|event| FoundEvent {
+        event,
+        sequence: 0,
+        stored_at: None,
+    });
+    facts.events.extend(unstored);
+    facts.events.sort_by_key(|found| {
+        (
+            time::from_proto(found.event.received_at),
+            found.event.id.clone(),
+        )
+    });
+    let surplus = facts.events.len().saturating_sub(request.limit);
+    facts.has_more_events |= surplus > 0;
+    facts.events.drain(..surplus);
+    // The copies in the deliveries are no longer needed.
+    for delivery in facts
+        .pending
+        .iter_mut()
+        .map(|found| &mut found.delivery)
+        .chain(
+            facts
+                .dead_letters
+                .iter_mut()
+                .filter_map(|dead| dead.delivery.as_mut()),
+        )
+    {
+        delivery.event = None;
+        delivery.excerpt = None;
+    }
+}
