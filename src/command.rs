@@ -11,10 +11,12 @@ use crate::nats_server::{CHILD_COMMAND, become_nats_server};
 use crate::role::{bridge, ingest, router, up, worker};
 
 pub mod check;
+pub mod completions;
 pub mod crds;
 pub mod dead_letters;
 pub mod deliveries;
 pub mod fleet;
+pub mod list;
 pub mod names;
 pub mod providers;
 pub mod replay;
@@ -28,9 +30,23 @@ pub mod tool;
 pub mod top;
 pub mod trace;
 
+const EXAMPLES: &str = "\
+Examples:
+  tidings up --rules DIR                                    Run everything in one process
+  tidings status                                            Show what needs attention
+  tidings trace --object Kustomization/apps/shop            Show why an event was sent, or not
+
+Exit status: 0 for success, 1 if test, check, status or trace found something, 2 for an error.";
+
 /// Deliver GitOps events reliably to chats, incident tools, webhooks and Git forges
 #[derive(Parser, Debug)]
-#[command(name = "tidings", version, max_term_width = 100)]
+#[command(
+    name = "tidings",
+    version,
+    long_version = env!("TIDINGS_VERSION"),
+    max_term_width = 100,
+    after_help = EXAMPLES
+)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -64,7 +80,7 @@ enum Command {
     Deliveries(deliveries::DeliveriesArguments),
     /// List, show, replay and drop dead letters
     Dead(dead_letters::DeadArguments),
-    /// Plan and store deliveries again that are gone from the NATS server
+    /// Route stored events again, or store deliveries again that are gone from the NATS server
     Replay(replay::ReplayArguments),
     /// List provider types and circuits; pause and resume deliveries to a Provider
     Providers(providers::ProvidersArguments),
@@ -76,6 +92,10 @@ enum Command {
     Fleet(fleet::FleetArguments),
     /// Create and update the streams on the NATS server; recreate a lost consumer
     Streams(streams::StreamsArguments),
+    /// Print the completions of a shell
+    Completions(completions::CompletionsArguments),
+    /// Print the man page, or write a page for each subcommand
+    Man(completions::ManArguments),
     /// Print the CustomResourceDefinitions of Alert, Provider and ProviderGrant
     Crds(crds::CrdsArguments),
     #[command(name = CHILD_COMMAND, hide = true)]
@@ -96,6 +116,14 @@ const EVALUATE_COMMAND: &str = "evaluate-expressions";
 pub enum Output {
     Text,
     Json,
+}
+
+/// The output format of a list. The values have no doc comments, to keep the help short.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ListOutput {
+    Text,
+    Json,
+    Jsonl,
 }
 
 /// Runs a subcommand and returns its exit status.
@@ -147,6 +175,8 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             Command::Rules(arguments) => rules::forget::run(arguments).await?,
             Command::Fleet(arguments) => fleet::run(arguments).await?,
             Command::Streams(arguments) => streams::run(arguments).await?,
+            Command::Completions(arguments) => completions::completions(&arguments)?,
+            Command::Man(arguments) => completions::man(&arguments)?,
             Command::Crds(arguments) => crds::run(&arguments)?,
             Command::BecomeNatsServer { .. } | Command::EvaluateExpressions => {
                 unreachable!("handled above")

@@ -11,6 +11,7 @@ use tidings_core::runtime::config::{Role, Settings};
 use tidings_core::runtime::health::{Check, Health};
 use tidings_core::runtime::memory::{MemoryLimit, MemoryPlan, least};
 use tidings_core::runtime::metrics::Metrics;
+use tidings_core::runtime::metrics::labels::BuildLabels;
 use tidings_core::runtime::scaling::Scaling;
 use tidings_core::runtime::telemetry::{self, LogFormat};
 use tokio::net::TcpListener;
@@ -43,7 +44,8 @@ impl Process {
     pub async fn start(settings: Settings, role: Role) -> anyhow::Result<Self> {
         tracing::info!(
             code = codes::STARTING,
-            settings = %serde_json::to_string(&settings.redacted())?,
+            settings = %settings.changed(),
+            version = env!("TIDINGS_VERSION"),
             "starting"
         );
         let limit = MemoryLimit::find(settings.memory.limit);
@@ -69,6 +71,11 @@ impl Process {
         }
         let signals = Signals::listen()?;
         let (health, metrics) = (Health::default(), Metrics::of(role));
+        let build = BuildLabels {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: env!("TIDINGS_COMMIT").to_owned(),
+        };
+        metrics.build_info.get_or_create(&build).set(1);
         tidings_workers::expression::count_in(&metrics);
         let limit = i64::try_from(memory.limit.bytes).unwrap_or(i64::MAX);
         metrics.memory_limit_bytes.set(limit);

@@ -70,9 +70,9 @@ agree() {
 # machine cannot emulate it.
 version_of() {
     if [ "$(machine)" = "$(uname -m)" ]; then
-        "$1" --version
+        "$1" -V
     elif command -v "qemu-$(machine)" >/dev/null; then
-        "qemu-$(machine)" -L "/usr/$(machine)-linux-gnu" "$1" --version
+        "qemu-$(machine)" -L "/usr/$(machine)-linux-gnu" "$1" -V
     else
         say "$1 is not run: it needs qemu-user"
     fi

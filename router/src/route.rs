@@ -144,6 +144,8 @@ impl Router {
             return self.return_later(&pulled).await;
         };
         self.note_left_out(&plan, &event, &rules);
+        let received = event.received_at.map_or(0, |received| received.seconds);
+        self.metrics.note_last_event(&event.cluster, received);
         for verdict in &plan.verdicts {
             self.metrics
                 .router_verdicts_total

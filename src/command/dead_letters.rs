@@ -13,7 +13,8 @@ use tidings_core::model::id;
 use tidings_core::model::text::visible;
 use tidings_core::model::time::to_proto;
 
-use super::Output;
+use super::ListOutput;
+use super::list::{self, Row};
 use super::tool::{BusArguments, bus, count, print_line};
 use find::{Filter, StoredDeadLetter, find};
 use stored_event::StoredEvent;
@@ -43,9 +44,9 @@ struct ListArguments {
     bus: BusArguments,
     #[command(flatten)]
     filter: Filter,
-    /// Output format; json prints one object per line
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    /// Output format; json prints one array, jsonl one object per line
+    #[arg(long, value_enum, default_value_t = ListOutput::Text)]
+    output: ListOutput,
 }
 
 #[derive(Args, Debug)]
@@ -90,21 +91,27 @@ async fn print(arguments: &ListArguments, with_details: bool) -> anyhow::Result<
     let found = find(&bus, &arguments.filter).await?;
     if let Err(error) = &found.existence {
         eprintln!("{}", visible(&error.to_string()));
-    } else if found.dead_letters.is_empty() && arguments.output == Output::Text {
+    } else if found.dead_letters.is_empty() && arguments.output == ListOutput::Text {
         eprintln!("no dead letters");
     }
+    let is_text = arguments.output == ListOutput::Text;
+    let mut rows = Vec::new();
     for stored in &found.dead_letters {
         let event = || StoredEvent::find(&bus, stored.delivery());
-        let lines = match arguments.output {
-            Output::Json => vec![report::json(stored, &event().await).to_string()],
-            Output::Text if with_details => report::details(stored, &event().await),
-            Output::Text => vec![report::summary(stored)],
-        };
-        for line in lines {
-            if !print_line(&line)? {
-                return Ok(());
+        if is_text && with_details {
+            for line in report::details(stored, &event().await) {
+                if !print_line(&line)? {
+                    return Ok(());
+                }
             }
+        } else if is_text {
+            rows.push(report::row(stored));
+        } else {
+            rows.push(Row::of(report::json(stored, &event().await)));
         }
+    }
+    if !(is_text && with_details) {
+        list::print(arguments.output, report::HEADERS, &rows)?;
     }
     Ok(())
 }

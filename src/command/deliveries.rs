@@ -9,8 +9,8 @@ use tidings_core::bus::stored_deliveries::StoredDelivery;
 use tidings_core::model::subject::{ALL_DELIVERIES, ALL_PARKED, provider_filters};
 use tidings_core::model::text::visible;
 
-use super::tool::{BusArguments, bus, print_line};
-use super::{Output, names};
+use super::tool::{BusArguments, bus};
+use super::{ListOutput, list, names};
 
 /// Arguments of `tidings deliveries`.
 #[derive(Args, Debug)]
@@ -41,9 +41,9 @@ struct ListArguments {
     #[arg(long, value_name = "NUMBER", default_value_t = 100,
         value_parser = clap::value_parser!(u64).range(1..=10_000))]
     limit: u64,
-    /// Output format; json prints one array
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    /// Output format; json prints one array, jsonl one object per line
+    #[arg(long, value_enum, default_value_t = ListOutput::Text)]
+    output: ListOutput,
 }
 
 /// Where a delivery is. The values have no doc comments, to keep the help short.
@@ -69,10 +69,10 @@ impl State {
 /// The bus cannot be reached, or the Provider's name is invalid.
 pub async fn run(arguments: DeliveriesArguments) -> anyhow::Result<()> {
     let Action::List(arguments) = arguments.action;
-    list(&arguments).await
+    list_all(&arguments).await
 }
 
-async fn list(arguments: &ListArguments) -> anyhow::Result<()> {
+async fn list_all(arguments: &ListArguments) -> anyhow::Result<()> {
     let state = arguments.state;
     let provider = arguments.provider.as_deref();
     let provider = provider.map(|text| names::parse(RuleKind::Provider, "--provider", text));
@@ -82,22 +82,11 @@ async fn list(arguments: &ListArguments) -> anyhow::Result<()> {
     let limit = usize::try_from(arguments.limit)?;
     let (found, has_more) = bus.stored_deliveries(&filter, limit).await?;
     explain(&bus, arguments, provider.as_ref(), &found, has_more).await;
-    match arguments.output {
-        Output::Json => {
-            let rows: Vec<_> = found
-                .iter()
-                .map(|stored| report::json(stored, state))
-                .collect();
-            print_line(&serde_json::to_string(&rows)?)?;
-        }
-        Output::Text => {
-            for stored in &found {
-                if !print_line(&report::line(stored, state))? {
-                    break;
-                }
-            }
-        }
-    }
+    let rows: Vec<_> = found
+        .iter()
+        .map(|stored| report::row(stored, state))
+        .collect();
+    list::print(arguments.output, report::HEADERS, &rows)?;
     Ok(())
 }
 
@@ -138,7 +127,7 @@ async fn explain(
     };
     match known {
         Err(error) => eprintln!("{}", visible(&error.to_string())),
-        Ok(()) if arguments.output == Output::Text => {
+        Ok(()) if arguments.output == ListOutput::Text => {
             eprintln!("no {} deliveries", arguments.state.as_str());
         }
         Ok(()) => {}

@@ -117,7 +117,7 @@ pub async fn run(arguments: FleetArguments) -> anyhow::Result<()> {
     match arguments.action {
         Action::Init(arguments) => init::run(&arguments),
         Action::Add(arguments) => members::add(arguments).await,
-        Action::List(arguments) => members::list(&arguments).await,
+        Action::List(arguments) => members::list_all(&arguments).await,
         Action::AddTap(arguments) => taps::add(&arguments).await,
         Action::Rotate(arguments) => match taps::find(&arguments.location, &arguments.name)? {
             Some(tap) => tap.rotate().await,

@@ -11,7 +11,7 @@ use tidings_workers::notifier::contract::ProviderType;
 use tidings_workers::notifier::contract::need::Need;
 use tidings_workers::notifier::{PROVIDERS, provider_type};
 
-use super::Output;
+use super::ListOutput;
 use circuits::CircuitsCommand;
 
 /// Arguments of `tidings providers`.
@@ -20,9 +20,10 @@ use circuits::CircuitsCommand;
 pub struct ProvidersArguments {
     #[command(subcommand)]
     command: Option<ProvidersCommand>,
-    /// Output format of the list of provider types
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    /// Output format of the list of provider types; json prints one array, jsonl one object per
+    /// line
+    #[arg(long, value_enum, default_value_t = ListOutput::Text)]
+    output: ListOutput,
 }
 
 #[derive(Subcommand, Debug)]
@@ -69,11 +70,16 @@ pub async fn run(arguments: ProvidersArguments) -> anyhow::Result<()> {
         Some(ProvidersCommand::Circuits(command)) => circuits::run(command).await?,
         Some(ProvidersCommand::Markdown) => print!("{}", markdown::page()),
         None => match arguments.output {
-            Output::Json => {
+            ListOutput::Jsonl => {
+                for row in PROVIDERS {
+                    println!("{}", serde_json::to_string(&report(row))?);
+                }
+            }
+            ListOutput::Json => {
                 let types: Vec<_> = PROVIDERS.iter().map(|row| report(row)).collect();
                 println!("{}", serde_json::to_string(&types)?);
             }
-            Output::Text => PROVIDERS.iter().for_each(|row| print_text(row)),
+            ListOutput::Text => PROVIDERS.iter().for_each(|row| print_text(row)),
         },
     }
     Ok(())

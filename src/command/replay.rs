@@ -1,5 +1,7 @@
-//! `tidings replay --missing`: plans again the deliveries that are gone, and stores them.
+//! `tidings replay`: routes stored events again. With `--missing`: plans again the deliveries that
+//! are gone, and stores them.
 
+mod again;
 mod span;
 mod stored;
 
@@ -20,20 +22,28 @@ use super::names;
 use super::rules::{self, LoadedRules, ProblemReport};
 use super::tool::{self, BusArguments, bus, print_line};
 use crate::flags::{AsFlags, KubernetesFlags, RulesFlags, settings};
+use again::Resume;
 use span::Span;
 use stored::DeliveryKey;
 
 /// At most this many deliveries of a time span are held in memory, 50 bytes each.
 const MAX_DELIVERIES: usize = 1_000_000;
 
+const EXAMPLES: &str = "\
+Examples:
+  tidings replay --since 2h --alert apps/on-call --rules DIR          Show what would be replayed
+  tidings replay --since 2h --alert apps/on-call --rules DIR --yes    Replay it
+  tidings replay --missing --since 12h --rules DIR                    Replay lost deliveries";
+
 /// Arguments of `tidings replay`.
 #[derive(Args, Debug)]
+#[command(after_help = EXAMPLES)]
 pub struct ReplayArguments {
     #[command(flatten)]
     bus: BusArguments,
-    /// Replay deliveries that have no stored message, no dead letter, and no outcome that ended
-    /// them; required
-    #[arg(long, required = true)]
+    /// Replay only deliveries that have no stored message, no dead letter, and no outcome that
+    /// ended them
+    #[arg(long)]
     missing: bool,
     /// Replay deliveries of events that were stored since this long ago, such as 90m, 12h or 2d
     #[arg(long, value_name = "DURATION")]
@@ -41,15 +51,32 @@ pub struct ReplayArguments {
     /// Leave out events that were stored less than this long ago
     #[arg(long, value_name = "DURATION", default_value = "1m")]
     until: String,
-    /// Replay only deliveries of this Alert
-    #[arg(long, value_name = "NAMESPACE/NAME")]
+    /// Replay only deliveries of this Alert; required without --missing
+    #[arg(
+        long,
+        value_name = "NAMESPACE/NAME",
+        required_unless_present = "missing"
+    )]
     alert: Option<String>,
     /// Replay only deliveries to this Provider
     #[arg(long, value_name = "NAMESPACE/NAME")]
     provider: Option<String>,
-    /// List the missing deliveries and change nothing
-    #[arg(long)]
+    /// Replay only events of this cluster
+    #[arg(long, value_name = "NAME")]
+    cluster: Option<String>,
+    /// With --missing: list the missing deliveries and change nothing
+    #[arg(long, requires = "missing")]
     dry_run: bool,
+    /// Without --missing: replay; without this flag nothing is changed
+    #[arg(long, conflicts_with = "missing")]
+    yes: bool,
+    /// Without --missing: most deliveries to store per second
+    #[arg(long, value_name = "NUMBER", default_value_t = 10, conflicts_with = "missing",
+        value_parser = clap::value_parser!(u32).range(1..=1000))]
+    rate: u32,
+    /// Without --missing: go on with an interrupted replay, which printed this value
+    #[arg(long, value_name = "REPLAY", conflicts_with = "missing")]
+    resume: Option<Resume>,
     #[command(flatten)]
     rules: RulesFlags,
     #[command(flatten)]
@@ -61,6 +88,7 @@ struct Planner {
     rules: LoadedRules,
     alert: Option<RuleName>,
     provider: Option<RuleName>,
+    cluster: Option<String>,
     clusters: Clusters,
 }
 
@@ -77,6 +105,15 @@ pub async fn run(arguments: ReplayArguments) -> anyhow::Result<()> {
     let bus = bus(&arguments.bus).await?;
     planner.clusters = ClusterRecords::open(&bus).await?.all().await?;
     let span = Span::new(&bus, &arguments.since, &arguments.until).await?;
+    if !arguments.missing {
+        let now = bus.clock().now();
+        let options = again::Options {
+            is_confirmed: arguments.yes,
+            rate: arguments.rate,
+            resume: arguments.resume.unwrap_or_else(|| Resume::new(now)),
+        };
+        return again::run(&bus, &planner, &span, &options).await;
+    }
     let mut missing = planned(&bus, &planner, &span).await?;
     let planned = missing.len();
     if planned > 0 {
@@ -89,7 +126,7 @@ pub async fn run(arguments: ReplayArguments) -> anyhow::Result<()> {
     let run = rand::random::<u64>();
     for sequence in sequences {
         let event = span::event_at(&bus, sequence).await?;
-        for delivery in planner.plan(&event, sequence) {
+        for delivery in planner.plan(&event, sequence, 0) {
             if !missing.contains_key(&stored::key(&delivery.id)) {
                 continue;
             }
@@ -118,7 +155,7 @@ pub async fn run(arguments: ReplayArguments) -> anyhow::Result<()> {
 async fn planned(bus: &Bus, planner: &Planner, span: &Span) -> anyhow::Result<Planned> {
     let mut planned = Planned::new();
     span.for_each_event(bus, |event, sequence| {
-        let deliveries = planner.plan(event, sequence);
+        let deliveries = planner.plan(event, sequence, 0);
         planned.extend(deliveries.map(|delivery| (stored::key(&delivery.id), sequence)));
         ensure!(
             planned.len() <= MAX_DELIVERIES,
@@ -167,6 +204,7 @@ impl Planner {
         let planner = Self {
             alert: name(RuleKind::Alert, "--alert", &arguments.alert)?,
             provider: name(RuleKind::Provider, "--provider", &arguments.provider)?,
+            cluster: arguments.cluster.clone(),
             clusters: Clusters::new(),
             rules: rules::load(&settings(&arguments.bus.common, flags)?).await?,
         };
@@ -179,16 +217,24 @@ impl Planner {
         Ok(planner)
     }
 
-    fn plan(&self, event: &Event, sequence: u64) -> impl Iterator<Item = Delivery> {
+    fn plan(
+        &self,
+        event: &Event,
+        sequence: u64,
+        generation: u32,
+    ) -> impl Iterator<Item = Delivery> {
         let context = PlanContext {
             event_sequence: sequence,
             planned_at: to_proto(jiff::Timestamp::now()),
-            generation: 0,
+            generation,
         };
         let rules: &Rules = &self.rules.rules;
-        let deliveries = plan(rules, event, &self.clusters, context)
-            .deliveries
-            .into_iter();
+        let is_wanted = self
+            .cluster
+            .as_ref()
+            .is_none_or(|name| *name == event.cluster);
+        let planned = is_wanted.then(|| plan(rules, event, &self.clusters, context).deliveries);
+        let deliveries = planned.unwrap_or_default().into_iter();
         deliveries.filter(|delivery| self.selects(delivery))
     }
 

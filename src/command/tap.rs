@@ -50,7 +50,7 @@ pub struct TapArguments {
     /// End after this number of events
     #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// Output format; json and cloudevents print one object per line
+    /// Output format; json, jsonl and cloudevents print one object per line
     #[arg(long, value_enum, default_value_t = TapOutput::Text)]
     output: TapOutput,
 }
@@ -60,6 +60,7 @@ pub struct TapArguments {
 enum TapOutput {
     Text,
     Json,
+    Jsonl,
     #[value(name = "cloudevents")]
     CloudEvents,
 }
@@ -145,7 +146,7 @@ impl TapArguments {
 fn line(event: &Event, output: TapOutput) -> Option<String> {
     match output {
         TapOutput::Text => Some(text(event)),
-        TapOutput::Json => Some(cloud_event::to_json(event).to_string()),
+        TapOutput::Json | TapOutput::Jsonl => Some(cloud_event::to_json(event).to_string()),
         TapOutput::CloudEvents => Some(cloud_event::cloud_event(event)?.to_string()),
     }
 }

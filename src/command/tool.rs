@@ -73,6 +73,17 @@ pub fn print_line(line: &str) -> io::Result<bool> {
     }
 }
 
+/// Writes bytes to standard output as they are. A reader that closed the pipe is no error.
+///
+/// # Errors
+/// Standard output cannot be written.
+pub fn write_all(bytes: &[u8]) -> io::Result<()> {
+    match io::stdout().write_all(bytes) {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result,
+    }
+}
+
 /// A time as RFC 3339 with milliseconds; `-` for none.
 pub fn time(time: Option<ProtoTimestamp>) -> String {
     from_proto(time).map_or_else(|| "-".to_owned(), |time| format!("{time:.3}"))

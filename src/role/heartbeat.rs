@@ -126,6 +126,9 @@ impl Reporter {
             let stored = self.stores.stored_events();
             self.heartbeat.events = stored.count();
             self.heartbeat.last_event_at = stored.last_at().map(to_proto);
+            let second = stored.last_at().map_or(0, Timestamp::as_second);
+            self.metrics
+                .note_last_event(&self.heartbeat.cluster, second);
         }
         self.heartbeat.edge = self.edge.as_ref().map(|edge| edge.backlog());
         self.heartbeat.at = Some(to_proto(self.bus.clock().now()));

@@ -33,7 +33,7 @@ async fn providers(rig: &Rig, arguments: &[&str]) -> String {
 
 /// The only circuit, as `tidings providers circuits` prints it; `None` if it is closed.
 async fn circuit(rig: &Rig) -> Option<Value> {
-    let output = providers(rig, &["circuits", "--output", "json"]).await;
+    let output = providers(rig, &["circuits", "--output", "jsonl"]).await;
     let line = output.lines().next()?;
     Some(serde_json::from_str(line).expect("the command prints JSON"))
 }

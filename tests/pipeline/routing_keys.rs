@@ -80,7 +80,7 @@ async fn outputs(rig: &Rig, up: &Process) -> Vec<(&'static str, String)> {
         ),
         (
             "circuits as JSON",
-            providers(rig, &["circuits", "--output", "json"]).await,
+            providers(rig, &["circuits", "--output", "jsonl"]).await,
         ),
     ];
     for stream in ["DELIVERIES", "OUTCOMES", "DEAD", "KV_limits", "KV_latest"] {
@@ -108,7 +108,7 @@ async fn a_routing_key_is_in_no_metric_circuit_message_or_log() {
         up.post(&failed(second)).await.expect("ingest responds");
     }
     eventually("each destination has an open circuit", async || {
-        let circuits = providers(&rig, &["circuits", "--output", "json"]).await;
+        let circuits = providers(&rig, &["circuits", "--output", "jsonl"]).await;
         (circuits.matches("\"open\"").count() == 3).then_some(())
     })
     .await;

@@ -94,6 +94,11 @@ async fn flags_override_the_environment_which_overrides_the_file_and_no_secret_i
         (&printed["nats"]["username"], &printed["nats"]["password"]),
         (&"hub".into(), &"***".into())
     );
+    assert_eq!(
+        printed["shadow"],
+        serde_json::Value::Null,
+        "a default is left out"
+    );
     assert!(up.terminate().await.success());
     let leaks: Vec<_> = up
         .log()

@@ -73,7 +73,7 @@ impl TwoDeadLetters {
     }
 
     async fn list(&self, more: &[&str]) -> Vec<Value> {
-        self.dead("list", &[&["--output", "json"], more].concat())
+        self.dead("list", &[&["--output", "jsonl"], more].concat())
             .await
             .json()
     }
@@ -156,7 +156,7 @@ async fn show_prints_the_event_and_every_attempt() {
     let setup = TwoDeadLetters::start().await;
 
     let dead_letter = setup
-        .dead("show", &["--reason", "rejected", "--output", "json"])
+        .dead("show", &["--reason", "rejected", "--output", "jsonl"])
         .await
         .json()
         .remove(0);

@@ -79,7 +79,7 @@ impl Fleet {
 
     /// The names of the clusters.
     async fn names(&self) -> Vec<String> {
-        let listed = self.run(&["list", "--output", "json"]).await.json();
+        let listed = self.run(&["list", "--output", "jsonl"]).await.json();
         let names = listed
             .iter()
             .map(|it| it["name"].as_str().unwrap().to_owned());

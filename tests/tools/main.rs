@@ -9,6 +9,7 @@ mod backup;
 mod bridge;
 mod check_rules;
 mod command;
+mod command_line;
 mod command_line_reference;
 mod configuration;
 mod consumers;

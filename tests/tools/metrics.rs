@@ -68,6 +68,20 @@ async fn each_stage_counts_one_outcome_for_each_input() {
     assert_eq!(ended("\"retrying\"").await, 3.0);
     assert_eq!(ended("").await, 23.0, "there are no other outcomes");
     assert_eq!(up.metric("tidings_worker_attempts_total", "").await, 23.0);
+    let of_provider = "namespace=\"apps\",provider=\"flaky\"";
+    for metric in [
+        "tidings_worker_attempts_total",
+        "tidings_worker_deliveries_total",
+    ] {
+        assert_eq!(up.metric(metric, of_provider).await, 13.0, "{metric}");
+    }
+    let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
+    assert_eq!(up.metric("tidings_build_info", &version).await, 1.0);
+    let last = up.metric(
+        "tidings_last_event_timestamp_seconds",
+        "cluster=\"default\"",
+    );
+    assert!(last.await > 1_700_000_000.0, "the last event has a time");
     eventually("no delivery is in progress", async || {
         (up.metric("tidings_worker_deliveries_in_flight", "").await == 0.0).then_some(())
     })

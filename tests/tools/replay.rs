@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tidings_rig::{
-    Manifest, Process, Receiver, Reply, Rig, Role, alert, event, eventually, provider,
+    Forge, Manifest, Process, Receiver, Reply, Rig, Role, alert, event, eventually, provider,
 };
 
 use crate::TIDINGS;
@@ -238,5 +238,85 @@ async fn a_wrong_time_span_is_an_error() {
         (["--since", "10s"], "--until 1m"),
     ] {
         replay(&rig, &arguments).await.assert_error_names(&[names]);
+    }
+}
+
+async fn route_again(rig: &Rig, more: &[&str]) -> Ended {
+    let rules = rig.rules().folder();
+    let fixed = ["replay", "--nats", rig.url(), "--rules", text(rules)];
+    let span = ["--since", "1h", "--until", "0s"];
+    tidings(&[&fixed[..], &span, more].concat()).await
+}
+
+#[tokio::test]
+async fn events_are_routed_again_after_a_rule_was_wrong() {
+    let (receiver, forge) = (Receiver::start().await, Forge::start().await);
+    let rig = Rig::start(TIDINGS).await;
+    Forge::put_secret(rig.rules());
+    let wrong = alert("late", "hook").with("inclusionList", ["never"]);
+    rig.rules().put([
+        provider("hook", receiver.url()),
+        wrong,
+        forge.provider("github"),
+        alert("commits", "forge"),
+    ]);
+    let up = rig.run(Role::up()).await;
+    let revision = "main@sha1:8ba2d1c0a4e4b1c2d3e4f5a6b7c8d9e0f1a2b3c4";
+    for second in 0..5 {
+        let mut event = event(&format!("event {second}"));
+        event["timestamp"] = format!("2026-01-02T03:00:0{second}Z").into();
+        event["metadata"] = json!({"kustomize.toolkit.fluxcd.io/revision": revision});
+        if second < 4 {
+            event["severity"] = "error".into();
+        }
+        assert_eq!(up.post(&event).await.unwrap().status, 202);
+    }
+    rig.routed().await;
+    rig.drained().await;
+    let states = forge.states();
+    assert_eq!(states.last().map(String::as_str), Some("success"));
+    rig.rules().put([alert("late", "hook")]);
+
+    let late = ["--alert", "apps/late"];
+    let dry = route_again(&rig, &late).await;
+    assert_eq!(
+        summary(&dry),
+        "5 deliveries would be replayed: pass --yes to replay"
+    );
+    assert_eq!(receiver.count(), 0, "a dry run stores nothing");
+    let none = route_again(&rig, &[&late[..], &["--cluster", "other"]].concat()).await;
+    assert!(summary(&none).starts_with("0 deliveries"), "{none:?}");
+    let rest = [&late[..], &["--yes", "--resume", "7.4"]].concat();
+    assert_eq!(
+        summary(&route_again(&rig, &rest).await),
+        "2 deliveries replayed"
+    );
+    receiver.receives(2).await;
+    let all = [&late[..], &["--yes", "--rate", "100"]].concat();
+    assert_eq!(
+        summary(&route_again(&rig, &all).await),
+        "5 deliveries replayed"
+    );
+    receiver.receives(7).await;
+
+    let commits = ["--alert", "apps/commits", "--yes", "--rate", "100"];
+    assert_eq!(
+        summary(&route_again(&rig, &commits).await),
+        "5 deliveries replayed"
+    );
+    rig.drained().await;
+    assert_eq!(forge.states(), states, "a replay changes no newer state");
+    let replays = eventually("the outcomes of all replays", async || {
+        let outcomes = rig.outcomes().await;
+        let replays = outcomes
+            .iter()
+            .filter(|outcome| outcome.planned_at.is_none() && !outcome.event_id.is_empty());
+        Some(replays.count()).filter(|count| *count >= 12)
+    })
+    .await;
+    assert_eq!(replays, 12, "replays are marked");
+
+    for wrong in [&[][..], &["--alert", "apps/late", "--resume", "0.1"]] {
+        assert_eq!(route_again(&rig, wrong).await.status, Some(2), "{wrong:?}");
     }
 }

@@ -255,7 +255,7 @@ async fn processes(folder: &Path) {
             }
         }
     }
-    let circuits = ["providers", "circuits", "--output", "json", "--nats", &url];
+    let circuits = ["providers", "circuits", "--output", "jsonl", "--nats", &url];
     let circuits = tidings(&circuits).await.json();
     assert!(
         circuits.iter().any(|circuit| circuit["state"] == "paused"),

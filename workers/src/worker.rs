@@ -18,7 +18,7 @@ use tidings_core::runtime::health::Health;
 use tidings_core::runtime::memory::MemoryPlan;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::metrics::labels::NotAttempted;
-use tidings_core::{Delivery, Reason};
+use tidings_core::{Delivery, ProviderReference, Reason};
 
 use crate::attempt::{PreparedProviders, Refusal};
 use crate::http::HttpClients;
@@ -186,7 +186,8 @@ impl Worker {
                 subject = %pulled.message.subject,
                 "delivery cannot be decoded and is dropped"
             );
-            self.reporter.count("", NotAttempted::Undecodable);
+            let unknown = ProviderReference::default();
+            self.reporter.count(&unknown, NotAttempted::Undecodable);
             return self.acknowledge(pulled).await;
         };
         let work = self.attempt_and_finish(&delivery, &held);

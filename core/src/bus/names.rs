@@ -148,6 +148,16 @@ impl Bus {
         Ok(merged)
     }
 
+    /// Whether a delivery to a Provider is ready or parked.
+    ///
+    /// # Errors
+    /// The bus is unavailable.
+    pub async fn has_waiting(&self, namespace: &str, provider: &str) -> Result<bool, BusError> {
+        let [ready, parked, ..] = subject::provider_filters(namespace, provider);
+        Ok(self.has_message(streams::DELIVERIES, &ready).await?
+            || self.has_message(streams::DELIVERIES, &parked).await?)
+    }
+
     /// Whether the streams hold a delivery to a Provider, an outcome or a dead letter of one.
     ///
     /// # Errors

@@ -11,6 +11,7 @@
 //! in `read` that names its parser.
 
 mod addresses;
+mod changed;
 mod ingest;
 mod layer;
 mod mistake;
@@ -78,6 +79,11 @@ pub struct Settings {
     pub worker: WorkerSettings,
     /// `links.…`
     pub links: LinksSettings,
+}
+
+/// Whether the user wants no colors (<https://no-color.org>).
+pub fn wants_no_color() -> bool {
+    std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty())
 }
 
 /// How much memory the process may use.
@@ -237,6 +243,13 @@ impl Settings {
     pub fn redacted(&self) -> impl Serialize + '_ {
         // Secret and Servers omit secrets when they are serialized.
         self
+    }
+
+    /// The settings that differ from their defaults, without secrets, as JSON.
+    pub fn changed(&self) -> serde_json::Value {
+        let json = |settings: &Self| serde_json::to_value(settings.redacted()).unwrap_or_default();
+        let default = Self::load(&Sources::default()).map(|default| json(&default));
+        changed::changed(json(self), &default.unwrap_or_default())
     }
 
     /// Every key that the reader takes, sorted.

@@ -4,10 +4,11 @@
 //! help text and its row in `docs/reference/metrics.md` (`make docs`) follow from it. Names have
 //! the form `tidings_<subsystem>_<what>_<unit|total>`; the field is the name without `tidings_`.
 
+mod bounded;
 pub mod labels;
 
 use std::sync::Arc;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
@@ -18,8 +19,9 @@ use prometheus_client::registry::Registry;
 
 use crate::model::verdict::Verdict;
 use crate::runtime::config::Role;
+use bounded::{BoundedNames, MOST_CLUSTERS, MOST_PROVIDERS, OTHER};
 use labels::{
-    AttemptLabels, AuthenticationOutcome, BridgeOutcome, CircuitLabels, ClusterLabel,
+    AttemptLabels, AuthenticationOutcome, BridgeOutcome, BuildLabels, CircuitLabels, ClusterLabel,
     DeliveryLabels, EdgeOutcome, HandshakeFailure, KilledBy, KubernetesEventOutcome, Label,
     LabelLookup, Labels, LostFrom, QueueLabels, RequestOutcome, RoutingOutcome, ShadowLabels,
     SourceLabel, StatusWriteOutcome, StreamLabel, TeeOutcome, TypeLabel,
@@ -84,6 +86,8 @@ macro_rules! metrics {
         #[derive(Clone)]
         pub struct Metrics {
             registry: Arc<Registry>,
+            providers: Arc<BoundedNames>,
+            clusters: Arc<BoundedNames>,
             $(#[doc = $help] pub $field: $type,)*
         }
 
@@ -100,7 +104,12 @@ macro_rules! metrics {
                         $field.clone(),
                     );
                 })*
-                Self { registry: Arc::new(registry), $($field,)* }
+                Self {
+                    registry: Arc::new(registry),
+                    providers: Arc::new(BoundedNames::new(MOST_PROVIDERS)),
+                    clusters: Arc::new(BoundedNames::new(MOST_CLUSTERS)),
+                    $($field,)*
+                }
             }
 
             /// Every metric, in the order of the table.
@@ -117,6 +126,12 @@ macro_rules! metrics {
 }
 
 metrics! {
+    build_info: Family<BuildLabels, Gauge> = Family::default(),
+        "1, with the version of Tidings and its commit.";
+    last_event_timestamp_seconds: Family<ClusterLabel, Gauge> = Family::default(),
+        "When the last event of a cluster was received, in seconds since 1970: of its own cluster \
+         for ingest, of every cluster whose events it routed for a router. 0 before the first. \
+         After the first 500 clusters, the cluster is `other`.";
     ingest_events_total: Family<RequestOutcome, Counter> = Family::default(),
         "Requests to the event endpoint, by outcome.";
     ingest_connections: Gauge = Gauge::default(),
@@ -169,9 +184,11 @@ metrics! {
     router_status_writes_total: Family<StatusWriteOutcome, Counter> = Family::default(),
         "Writes of statuses and Kubernetes Events to the API server, by outcome.";
     worker_attempts_total: Family<AttemptLabels, Counter> = Family::default(),
-        "Attempts, by provider type, outcome and reason of the failure.";
+        "Attempts, by provider type, outcome, reason of the failure, and Provider. After the first \
+         500 Providers of a process, namespace and Provider are `other`.";
     worker_deliveries_total: Family<DeliveryLabels, Counter> = Family::default(),
-        "Deliveries that a worker finished or released, by provider type and outcome.";
+        "Deliveries that a worker finished or released, by provider type, outcome and Provider. \
+         After the first 500 Providers of a process, namespace and Provider are `other`.";
     worker_template_errors_total: Family<TypeLabel, Counter> = Family::default(),
         "Attempts that sent the standard text because their template failed.";
     worker_state_conflicts_total: Family<TypeLabel, Counter> = Family::default(),
@@ -292,6 +309,28 @@ impl Metrics {
         })
     }
 
+    /// The namespace and the name of a Provider as labels.
+    pub fn provider_labels(&self, namespace: &str, name: &str) -> (String, String) {
+        match self.providers.has(&format!("{namespace}/{name}")) {
+            true => (namespace.to_owned(), name.to_owned()),
+            false => (OTHER.to_owned(), OTHER.to_owned()),
+        }
+    }
+
+    /// Notes when the last event of a cluster was received, in seconds since 1970.
+    pub fn note_last_event(&self, cluster: &str, second: i64) {
+        let cluster = match self.clusters.has(cluster) {
+            true => cluster,
+            false => OTHER,
+        };
+        let cluster = cluster.to_owned();
+        let gauge = self
+            .last_event_timestamp_seconds
+            .get_or_create(&ClusterLabel { cluster })
+            .clone();
+        gauge.inner().fetch_max(second, Ordering::Relaxed);
+    }
+
     /// All metrics in the text format of OpenMetrics.
     pub fn render(&self) -> String {
         let mut text = String::new();
@@ -342,6 +381,27 @@ mod tests {
     }
 
     #[test]
+    fn providers_and_clusters_beyond_the_cap_share_a_label() {
+        let metrics = Metrics::default();
+        for number in 0..=MOST_PROVIDERS {
+            metrics.provider_labels("apps", &number.to_string());
+            metrics.note_last_event(&format!("c{number}"), 5);
+        }
+        let own = ("apps".to_owned(), "0".to_owned());
+        assert_eq!(metrics.provider_labels("apps", "0"), own);
+        let other = (OTHER.to_owned(), OTHER.to_owned());
+        assert_eq!(metrics.provider_labels("apps", "late"), other);
+        metrics.note_last_event("c0", 4);
+        let text = metrics.render();
+        for line in [
+            r#"tidings_last_event_timestamp_seconds{cluster="c0"} 5"#,
+            r#"tidings_last_event_timestamp_seconds{cluster="other"} 5"#,
+        ] {
+            assert!(text.contains(line), "{line} in:\n{text}");
+        }
+    }
+
+    #[test]
     fn only_roles_that_route_export_what_waits() {
         for (role, routes) in [
             (Role::Up, true),
@@ -362,6 +422,8 @@ mod tests {
             r#type: "slack".to_owned(),
             outcome,
             reason,
+            namespace: "apps".to_owned(),
+            provider: "chat".to_owned(),
         };
         let labels = attempt(Outcome::Dead, Some(Reason::NotFound));
         metrics.worker_attempts_total.get_or_create(&labels).inc();
@@ -370,20 +432,26 @@ mod tests {
         let labels = DeliveryLabels {
             r#type: "slack".to_owned(),
             outcome: NotAttempted::NoPermit.into(),
+            namespace: "apps".to_owned(),
+            provider: "chat".to_owned(),
         };
         metrics.worker_deliveries_total.get_or_create(&labels).inc();
         let verdict = &Verdict::Matched;
         metrics.router_verdicts_total.get_or_create(verdict).inc();
         metrics.router_lost_to_retention_total.inc_by(3);
         let text = metrics.render();
+        let of_chat = |what: &str, labels: &str| {
+            let provider = r#"namespace="apps",provider="chat""#;
+            format!(r#"tidings_worker_{what}_total{{type="slack",{labels},{provider}}} 1"#)
+        };
         for line in [
-            r#"tidings_worker_attempts_total{type="slack",outcome="dead",reason="not-found"} 1"#,
-            r#"tidings_worker_attempts_total{type="slack",outcome="delivered",reason=""} 1"#,
-            r#"tidings_worker_deliveries_total{type="slack",outcome="no-permit"} 1"#,
-            r#"tidings_router_verdicts_total{verdict="matched"} 1"#,
-            "tidings_router_lost_to_retention_total 3",
+            of_chat("attempts", r#"outcome="dead",reason="not-found""#),
+            of_chat("attempts", r#"outcome="delivered",reason="""#),
+            of_chat("deliveries", r#"outcome="no-permit""#),
+            r#"tidings_router_verdicts_total{verdict="matched"} 1"#.to_owned(),
+            "tidings_router_lost_to_retention_total 3".to_owned(),
         ] {
-            assert!(text.contains(line), "{line} in:\n{text}");
+            assert!(text.contains(&line), "{line} in:\n{text}");
         }
         let names = |row: &MetricRow| {
             row.labels
@@ -395,7 +463,7 @@ mod tests {
         let row = |name| table.iter().find(|row| row.name == name).unwrap();
         assert_eq!(
             names(row("tidings_worker_attempts_total")),
-            ["type", "outcome", "reason"]
+            ["type", "outcome", "reason", "namespace", "provider"]
         );
         assert_eq!(names(row("tidings_router_verdicts_total")), ["verdict"]);
     }

@@ -9,6 +9,7 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::model::text::visible;
+use crate::runtime::config::wants_no_color;
 
 /// The format of the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -37,7 +38,7 @@ pub fn start(filter: &str, format: LogFormat) -> Result<(), String> {
                 tracing_subscriber::fmt::layer()
                     .with_writer(writer)
                     .with_target(false)
-                    .with_ansi(io::stderr().is_terminal()),
+                    .with_ansi(io::stderr().is_terminal() && !wants_no_color()),
             )
             .try_init(),
         LogFormat::Json => {

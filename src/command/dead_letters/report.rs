@@ -7,7 +7,33 @@ use tidings_core::model::metadata::of_delivery;
 
 use super::find::StoredDeadLetter;
 use super::stored_event::StoredEvent;
+use crate::command::list::Row;
 use crate::command::tool::{parties, time};
+
+/// The headers of the list on a terminal.
+pub const HEADERS: &[&str] = &[
+    "ID", "DIED", "REASON", "PROVIDER", "ALERT", "ATTEMPTS", "DETAIL",
+];
+
+/// One row of `tidings dead list`, for people.
+pub fn row(stored: &StoredDeadLetter) -> Row {
+    let (dead_letter, delivery) = (&stored.dead_letter, stored.delivery());
+    let alert = delivery.alert.clone().unwrap_or_default();
+    let provider = delivery.provider.clone().unwrap_or_default();
+    Row {
+        line: summary(stored),
+        cells: vec![
+            delivery.id,
+            time(dead_letter.died_at),
+            dead_letter.reason.clone(),
+            format!("{}/{}", provider.namespace, provider.name),
+            format!("{}/{}", alert.namespace, alert.name),
+            delivery.attempt.to_string(),
+            dead_letter.detail.clone(),
+        ],
+        json: serde_json::Value::Null,
+    }
+}
 
 /// One line for `tidings dead list`.
 pub fn summary(stored: &StoredDeadLetter) -> String {

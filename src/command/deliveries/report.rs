@@ -6,6 +6,7 @@ use tidings_core::model::excerpt::carried_event;
 use tidings_core::model::time::to_proto;
 
 use super::State;
+use crate::command::list::Row;
 use crate::command::tool::{parties, time};
 
 /// What a delivery waits for. Scripts read it.
@@ -19,8 +20,41 @@ fn waits_for(stored: &StoredDelivery, state: State) -> &'static str {
     }
 }
 
-/// One line of the list.
-pub fn line(stored: &StoredDelivery, state: State) -> String {
+/// The headers of the list on a terminal.
+pub const HEADERS: &[&str] = &[
+    "ID",
+    "WAITS FOR",
+    "UNTIL",
+    "PROVIDER",
+    "ALERT",
+    "ATTEMPTS",
+    "LAST",
+];
+
+/// One row of the list.
+pub fn row(stored: &StoredDelivery, state: State) -> Row {
+    let delivery = &stored.delivery;
+    let alert = delivery.alert.clone().unwrap_or_default();
+    let provider = delivery.provider.clone().unwrap_or_default();
+    let last = delivery.attempts.last();
+    Row {
+        line: line(stored, state),
+        cells: vec![
+            delivery.id.clone(),
+            waits_for(stored, state).to_owned(),
+            time(stored.next_attempt_at.map(to_proto)),
+            format!("{}/{}", provider.namespace, provider.name),
+            format!("{}/{}", alert.namespace, alert.name),
+            delivery.attempt.to_string(),
+            last.map_or_else(String::new, |last| {
+                format!("{}: {}", last.reason, last.detail)
+            }),
+        ],
+        json: json(stored, state),
+    }
+}
+
+fn line(stored: &StoredDelivery, state: State) -> String {
     let delivery = &stored.delivery;
     let waits = waits_for(stored, state);
     let when = match stored.next_attempt_at {
@@ -37,7 +71,7 @@ pub fn line(stored: &StoredDelivery, state: State) -> String {
 }
 
 /// The object for `--output json`.
-pub fn json(stored: &StoredDelivery, state: State) -> serde_json::Value {
+fn json(stored: &StoredDelivery, state: State) -> serde_json::Value {
     let delivery = &stored.delivery;
     let alert = delivery.alert.clone().unwrap_or_default();
     let provider = delivery.provider.clone().unwrap_or_default();

@@ -3,7 +3,7 @@
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use nkeys::{KeyPair, KeyPairType};
-use serde_json::json;
+use serde_json::{Value, json};
 use tidings_core::bus::clusters::ClusterRecords;
 use tidings_core::model::origin;
 use tidings_core::model::time::to_proto;
@@ -14,7 +14,9 @@ use super::folder::{member_account, member_credentials, member_key};
 use super::holders::Kind;
 use super::permissions::User;
 use super::set::check_dashboard;
-use super::{Fleet, FleetLocation, Output, labels, pool_worker, server, taps};
+use super::{Fleet, FleetLocation, labels, pool_worker, server, taps};
+use crate::command::ListOutput;
+use crate::command::list::{self, Row};
 use crate::command::tool::{print_line, time};
 
 /// The name of the user of the system account, which has a file beside those of members.
@@ -63,9 +65,9 @@ pub struct AddArguments {
 pub struct ListArguments {
     #[command(flatten)]
     location: FleetLocation,
-    /// Output format; json prints one object per line
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    /// Output format; json prints one array, jsonl one object per line
+    #[arg(long, value_enum, default_value_t = ListOutput::Text)]
+    output: ListOutput,
 }
 
 /// Arguments of commands about one cluster.
@@ -161,20 +163,15 @@ pub fn check_namespaces(namespaces: &[String]) -> anyhow::Result<()> {
 ///
 /// # Errors
 /// The server or folder cannot be used.
-pub async fn list(arguments: &ListArguments) -> anyhow::Result<()> {
+pub async fn list_all(arguments: &ListArguments) -> anyhow::Result<()> {
     let fleet = Fleet::open(&arguments.location)?;
     let records = fleet.records(&fleet.bus().await?).await?;
-    for cluster in records.all().await?.values() {
-        let line = match arguments.output {
-            Output::Text => format!("member {}", text_line(cluster)),
-            Output::Json => json_line(cluster),
-        };
-        if !print_line(&line)? {
-            return Ok(());
-        }
-    }
-    taps::list(&fleet, arguments.output)?;
-    pool_worker::list(&fleet, arguments.output)
+    let clusters = records.all().await?;
+    let mut rows: Vec<_> = clusters.values().map(row).collect();
+    rows.extend(taps::rows(&fleet)?);
+    rows.extend(pool_worker::rows(&fleet));
+    list::print(arguments.output, HEADERS, &rows)?;
+    Ok(())
 }
 
 /// The line of a cluster, for people.
@@ -198,7 +195,40 @@ pub fn text_line(cluster: &Cluster) -> String {
     )
 }
 
-fn json_line(cluster: &Cluster) -> String {
+/// The headers of the list on a terminal.
+const HEADERS: &[&str] = &[
+    "KIND",
+    "NAME",
+    "CREDENTIALS",
+    "VISIBLE TO OR FILTER",
+    "LABELS",
+];
+
+fn row(cluster: &Cluster) -> Row {
+    let labels = cluster.labels.iter();
+    let labels: Vec<_> = labels
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    Row {
+        line: format!("member {}", text_line(cluster)),
+        cells: vec![
+            "member".to_owned(),
+            cluster.name.clone(),
+            match cluster.revoked_at {
+                Some(_) => "revoked".to_owned(),
+                None => "valid".to_owned(),
+            },
+            match cluster.visible_to.is_empty() {
+                true => "*".to_owned(),
+                false => cluster.visible_to.join(","),
+            },
+            labels.join(","),
+        ],
+        json: as_json(cluster),
+    }
+}
+
+fn as_json(cluster: &Cluster) -> Value {
     json!({
         "kind": "member",
         "name": cluster.name,
@@ -212,7 +242,6 @@ fn json_line(cluster: &Cluster) -> String {
         "dashboard": cluster.dashboard,
         "formerNames": cluster.former_names,
     })
-    .to_string()
 }
 
 /// Issues new credentials, and revokes the former ones.

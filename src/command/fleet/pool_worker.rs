@@ -12,7 +12,8 @@ use super::holders::Kind;
 use super::members::check_member_name;
 use super::permissions::User;
 use super::update::Failures;
-use super::{Fleet, FleetLocation, Output, claims, labels};
+use super::{Fleet, FleetLocation, claims, labels};
+use crate::command::list::Row;
 use crate::command::tool::print_line;
 
 /// The most workers of pools in a fleet.
@@ -118,28 +119,26 @@ pub async fn remove(arguments: &RemoveArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-/// Prints a line for each worker.
-///
-/// # Errors
-/// Standard output cannot be written.
-pub fn list(fleet: &Fleet, output: Output) -> anyhow::Result<()> {
-    for (name, worker) in &fleet.description.workers {
-        let pool = &worker.pool;
-        let line = match output {
-            Output::Text => format!("worker {name} valid, pool {pool}"),
-            Output::Json => json!({
-                "kind": "worker",
-                "name": name,
-                "pool": pool,
-                "publicKey": worker.public_key,
-            })
-            .to_string(),
-        };
-        if !print_line(&line)? {
-            break;
-        }
-    }
-    Ok(())
+/// A row for each worker.
+pub fn rows(fleet: &Fleet) -> Vec<Row> {
+    let workers = fleet.description.workers.iter();
+    let row = |(name, worker): (&String, &PoolWorker)| Row {
+        line: format!("worker {name} valid, pool {}", worker.pool),
+        cells: vec![
+            "worker".to_owned(),
+            name.clone(),
+            "valid".to_owned(),
+            worker.pool.clone(),
+            String::new(),
+        ],
+        json: json!({
+            "kind": "worker",
+            "name": name,
+            "pool": worker.pool,
+            "publicKey": worker.public_key,
+        }),
+    };
+    workers.map(row).collect()
 }
 
 impl Fleet {

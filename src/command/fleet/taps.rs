@@ -19,7 +19,8 @@ use super::holders::Kind;
 use super::members::check_member_name;
 use super::permissions::{User, exports};
 use super::remove::RemoveArguments;
-use super::{Fleet, FleetLocation, Output, claims, server};
+use super::{Fleet, FleetLocation, claims, server};
+use crate::command::list::Row;
 use crate::command::tool::print_line;
 
 /// Arguments of `tidings fleet add-tap`.
@@ -112,21 +113,12 @@ pub fn find(location: &FleetLocation, name: &str) -> anyhow::Result<Option<Fleet
     Ok(tap.map(|tap| FleetTap { fleet, tap }))
 }
 
-/// Prints a line for each tap.
+/// A row for each tap.
 ///
 /// # Errors
 /// The folder cannot be read.
-pub fn list(fleet: &Fleet, output: Output) -> anyhow::Result<()> {
-    for tap in fleet.taps()? {
-        let line = match output {
-            Output::Text => tap.text_line(),
-            Output::Json => tap.json_line(),
-        };
-        if !print_line(&line)? {
-            break;
-        }
-    }
-    Ok(())
+pub fn rows(fleet: &Fleet) -> anyhow::Result<Vec<Row>> {
+    Ok(fleet.taps()?.iter().map(Tap::row).collect())
 }
 
 impl Tap {
@@ -148,8 +140,22 @@ impl Tap {
         format!("tap {} {credentials}, filter {}", self.name, self.filter)
     }
 
-    fn json_line(&self) -> String {
-        self.json().to_string()
+    fn row(&self) -> Row {
+        let credentials = match self.revoked_at {
+            Some(_) => "revoked",
+            None => "valid",
+        };
+        Row {
+            line: self.text_line(),
+            cells: vec![
+                "tap".to_owned(),
+                self.name.clone(),
+                credentials.to_owned(),
+                self.filter.clone(),
+                String::new(),
+            ],
+            json: self.json(),
+        }
     }
 
     fn json(&self) -> Value {

@@ -13,8 +13,9 @@ use tidings_core::model::circuit::{paused, resumed, state_name};
 use tidings_core::wire::Circuit;
 use tidings_core::wire::circuit::State;
 
+use crate::command::list::{self, Row};
 use crate::command::tool::{BusArguments, bus, count, print_line, time};
-use crate::command::{Output, names};
+use crate::command::{ListOutput, names};
 
 /// Subcommands of `tidings providers` for circuits.
 #[derive(Subcommand, Debug)]
@@ -65,9 +66,9 @@ pub struct ResumeArguments {
 pub struct CircuitsArguments {
     #[command(flatten)]
     bus: BusArguments,
-    /// Output format; json prints one object per line
-    #[arg(long, value_enum, default_value_t = Output::Text)]
-    output: Output,
+    /// Output format; json prints one array, jsonl one object per line
+    #[arg(long, value_enum, default_value_t = ListOutput::Text)]
+    output: ListOutput,
 }
 
 /// Runs the subcommand.
@@ -78,7 +79,7 @@ pub async fn run(command: CircuitsCommand) -> anyhow::Result<()> {
     match command {
         CircuitsCommand::Pause(arguments) => pause(&arguments).await,
         CircuitsCommand::Resume(arguments) => resume(&arguments).await,
-        CircuitsCommand::Circuits(arguments) => list(&arguments).await,
+        CircuitsCommand::Circuits(arguments) => list_all(&arguments).await,
     }
 }
 
@@ -176,24 +177,17 @@ async fn require(
     names::require(bus, &name, stored).await
 }
 
-async fn list(arguments: &CircuitsArguments) -> anyhow::Result<()> {
+async fn list_all(arguments: &CircuitsArguments) -> anyhow::Result<()> {
     let bus = bus(&arguments.bus).await?;
     let stored = open(&bus).await?.all().await?;
     let mut circuits: Vec<Circuit> = stored.into_iter().map(|stored| stored.circuit).collect();
     circuits.retain(|circuit| circuit.state() != State::Closed || circuit.failures > 0);
     circuits.sort_by_key(Destination::of);
-    if circuits.is_empty() && arguments.output == Output::Text {
+    if circuits.is_empty() && arguments.output == ListOutput::Text {
         eprintln!("all circuits are closed and without failures");
     }
-    for circuit in &circuits {
-        let line = match arguments.output {
-            Output::Json => as_json(circuit).to_string(),
-            Output::Text => as_text(circuit),
-        };
-        if !print_line(&line)? {
-            break;
-        }
-    }
+    let rows: Vec<_> = circuits.iter().map(row).collect();
+    list::print(arguments.output, HEADERS, &rows)?;
     Ok(())
 }
 
@@ -230,6 +224,28 @@ fn destination(provider: &str) -> anyhow::Result<Destination> {
         bail!("Provider {provider:?}: expected NAMESPACE/NAME");
     }
     Ok(Destination::whole(namespace, name))
+}
+
+/// The headers of the list on a terminal.
+const HEADERS: &[&str] = &[
+    "PROVIDER", "CHANNEL", "STATE", "SINCE", "UNTIL", "FAILURES", "REASON",
+];
+
+fn row(circuit: &Circuit) -> Row {
+    let channel = circuit.channel.clone();
+    Row {
+        line: as_text(circuit),
+        cells: vec![
+            format!("{}/{}", circuit.namespace, circuit.provider),
+            channel.unwrap_or_else(|| "*".to_owned()),
+            state_name(circuit.state()).to_owned(),
+            time(circuit.since),
+            time(circuit.until),
+            circuit.failures.to_string(),
+            circuit.reason.clone(),
+        ],
+        json: as_json(circuit),
+    }
 }
 
 /// A circuit on one line.

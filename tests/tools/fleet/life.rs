@@ -182,7 +182,7 @@ async fn the_record_of_a_cluster_has_what_the_operator_gave() {
     let labeled = fleet.run(&["label", "prod-eu", "region=eu", "env-"]).await;
     assert_eq!(labeled.lines().len(), 1);
 
-    let listed = fleet.run(&["list", "--output", "json"]).await.json();
+    let listed = fleet.run(&["list", "--output", "jsonl"]).await.json();
 
     let cluster = &listed[0];
     assert_eq!(listed.len(), 1);

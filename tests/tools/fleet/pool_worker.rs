@@ -192,7 +192,7 @@ async fn commands_at_once_on_one_folder_lose_no_worker() {
     for added in added.await {
         assert_eq!(added.status, Some(0), "{added:?}");
     }
-    let listed = fleet.run(&["list", "--output", "json"]).await.json();
+    let listed = fleet.run(&["list", "--output", "jsonl"]).await.json();
     let workers = listed.iter().filter(|entry| entry["kind"] == "worker");
     let mut listed: Vec<_> = workers
         .map(|worker| (worker["name"].as_str(), worker["pool"].as_str()))

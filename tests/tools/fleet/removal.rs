@@ -22,7 +22,7 @@ async fn removed(fleet: &Fleet, arguments: &[&str]) -> Value {
 }
 
 async fn dead_letters(fleet: &Fleet, cluster: &str) -> Vec<Value> {
-    let list = ["dead", "list", "--output", "json", "--cluster", cluster];
+    let list = ["dead", "list", "--output", "jsonl", "--cluster", cluster];
     fleet.tool(&list).await.json()
 }
 
@@ -163,7 +163,7 @@ async fn the_record_stays_until_the_events_are_routed_so_that_no_other_namespace
     let stopped = fleet.run(&["remove", "dev-1", "--yes"]).await;
 
     assert_ne!(stopped.status, Some(0), "{stopped:?}");
-    let listed = fleet.run(&["list", "--output", "json"]).await.json();
+    let listed = fleet.run(&["list", "--output", "jsonl"]).await.json();
     assert_eq!(listed[0]["visibleTo"], json!(["team-a"]));
     assert!(listed[0]["revokedAt"].is_string());
     let router = fleet.with_credentials(Role::router(), "router");

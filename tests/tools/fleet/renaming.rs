@@ -75,7 +75,7 @@ async fn a_renamed_cluster_resolves_what_it_opened_under_its_former_name() {
         (&planned["done"], &prepared["done"]),
         (&json!(false), &json!(true))
     );
-    let listed = fleet.run(&["list", "--output", "json"]).await.json();
+    let listed = fleet.run(&["list", "--output", "jsonl"]).await.json();
     let new = listed
         .iter()
         .find(|cluster| cluster["name"] == "prod-1")

@@ -324,7 +324,7 @@ async fn taps_are_listed_rotated_revoked_updated_and_removed() {
     let fleet = &bed.fleet;
     let file = fleet.credentials("audit");
     assert_eq!(mode(&file), 0o600);
-    let listed = fleet.run(&["list", "--output", "json"]).await.json();
+    let listed = fleet.run(&["list", "--output", "jsonl"]).await.json();
     let kinds: Vec<_> = listed.iter().map(|entry| &entry["kind"]).collect();
     assert_eq!(kinds, ["member", "member", "tap"]);
     assert_eq!(
@@ -351,7 +351,7 @@ async fn taps_are_listed_rotated_revoked_updated_and_removed() {
 
     let revoked = fleet.run(&["revoke", "audit"]).await;
     assert_eq!(revoked.status, Some(0), "{revoked:?}");
-    let listed = fleet.run(&["list", "--output", "json"]).await.json();
+    let listed = fleet.run(&["list", "--output", "jsonl"]).await.json();
     assert!(listed[2]["revokedAt"].is_string(), "{listed:?}");
     let options = async_nats::ConnectOptions::with_credentials_file(&file).await;
     assert!(options.unwrap().connect(fleet.rig.url()).await.is_err());

@@ -34,7 +34,7 @@ impl Worker {
         let Decision {
             outcome, report, ..
         } = decision;
-        self.reporter.count(&reference(delivery).r#type, outcome);
+        self.reporter.count(reference(delivery), outcome);
         if let Some(report) = report {
             self.reporter.report(delivery, report, next_attempt).await;
         }

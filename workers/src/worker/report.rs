@@ -54,11 +54,16 @@ impl Reporter {
         self.bus.publish_outcome(&outcome).await;
     }
 
-    /// Counts the outcome of a message of this type.
-    pub fn count(&self, kind: &str, outcome: impl Into<DeliveryOutcome>) {
+    /// Counts the outcome of a message for this Provider; empty if that is not known.
+    pub fn count(&self, provider: &ProviderReference, outcome: impl Into<DeliveryOutcome>) {
+        let (namespace, name) = self
+            .metrics
+            .provider_labels(&provider.namespace, &provider.name);
         let labels = DeliveryLabels {
-            r#type: kind.to_owned(),
+            r#type: provider.r#type.clone(),
             outcome: outcome.into(),
+            namespace,
+            provider: name,
         };
         self.metrics
             .worker_deliveries_total
@@ -73,13 +78,19 @@ impl Reporter {
     }
 
     fn count_attempt(&self, delivery: &Delivery, report: &AttemptReport) {
+        let provider = reference(delivery);
         let labels = TypeLabel {
-            r#type: reference(delivery).r#type.clone(),
+            r#type: provider.r#type.clone(),
         };
+        let (namespace, name) = self
+            .metrics
+            .provider_labels(&provider.namespace, &provider.name);
         let attempt_labels = AttemptLabels {
             r#type: labels.r#type.clone(),
             outcome: report.outcome,
             reason: report.reason,
+            namespace,
+            provider: name,
         };
         self.metrics
             .worker_attempts_total

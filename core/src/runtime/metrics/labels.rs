@@ -327,7 +327,7 @@ terms! {
 label_set! {
     /// A cluster of the fleet.
     pub struct ClusterLabel {
-        /// Its name; `*` for all clusters beyond the first 500.
+        /// Its name; `*` or `other` for all clusters beyond the first 500.
         cluster: String,
     }
 }
@@ -377,6 +377,20 @@ label_set! {
         outcome: Outcome,
         /// Why it did not deliver.
         reason: Option<Reason>,
+        /// The Provider's namespace, or `other`.
+        namespace: String,
+        /// The Provider, or `other`.
+        provider: String,
+    }
+}
+
+label_set! {
+    /// The version of the process.
+    pub struct BuildLabels {
+        /// The version.
+        version: String,
+        /// The commit that it was built from, or `unknown`.
+        commit: String,
     }
 }
 
@@ -387,6 +401,10 @@ label_set! {
         r#type: String,
         /// What the worker did with it.
         outcome: DeliveryOutcome,
+        /// The Provider's namespace, or `other`.
+        namespace: String,
+        /// The Provider, or `other`.
+        provider: String,
     }
 }
 
