@@ -12,6 +12,7 @@ mod heartbeat;
 pub mod ingest;
 pub mod router;
 pub mod rules;
+mod secured;
 mod shadow;
 pub mod up;
 pub mod worker;

@@ -12,7 +12,7 @@
 //! - That the Kubernetes API does not answer is no reason for 401, which senders do not retry.
 
 mod audience;
-mod bearer;
+pub mod bearer;
 mod refusals;
 mod review_cache;
 mod reviews;

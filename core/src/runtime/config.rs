@@ -19,6 +19,7 @@ mod pod;
 mod read;
 mod rules;
 mod secret;
+mod server;
 pub mod table;
 mod value;
 
@@ -30,13 +31,13 @@ use serde::Serialize;
 
 pub use addresses::AddressSettings;
 pub use ingest::{
-    AuthSettings, IngestSettings, IngestTlsSettings, KubernetesEventsSettings, TeeSettings,
-    TokenReviewSettings,
+    AuthSettings, IngestSettings, KubernetesEventsSettings, TeeSettings, TokenReviewSettings,
 };
 pub use layer::{Flag, Sources, environment};
 pub use mistake::{Mistake, Mistakes, Origin};
 pub use rules::{MemberRules, RulesFrom, RulesSettings};
 pub use secret::{Secret, Servers};
+pub use server::ServerTlsSettings;
 pub use value::Severity;
 
 use read::Reader;

@@ -13,7 +13,7 @@ pub(super) const MAX_TOKEN_BYTES: usize = 8 << 10;
 ///
 /// # Errors
 /// There is no such header, or the token cannot be one.
-pub(super) fn token(headers: &HeaderMap) -> Result<&str, Refusal> {
+pub fn token(headers: &HeaderMap) -> Result<&str, Refusal> {
     let mut values = headers.get_all(AUTHORIZATION).iter();
     let value = values.next().ok_or(Refusal::Missing)?;
     // A proxy and this process could read different ones.

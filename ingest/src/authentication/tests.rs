@@ -158,7 +158,9 @@ async fn a_token_of_the_file_needs_no_review() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("tokens");
     std::fs::write(&path, "ci user-a-0123456789abcdef\n").unwrap();
-    let tokens = Tokens::from_path(path).unwrap().current();
+    let tokens = Tokens::from_path("ingest.auth.tokens", path)
+        .unwrap()
+        .current();
     let reviewer = Scripted::default();
     let mut authentication = reviewing(reviewer.clone());
     authentication.tokens = Some(tokens);

@@ -26,7 +26,7 @@ const HOW_TO: &str = "write a random one, such as the output of `openssl rand -h
 /// A hash of a token.
 pub(super) type TokenHash = [u8; 32];
 
-/// The tokens of `ingest.auth.tokens`: names by the hash of the token. How long a look-up takes
+/// The tokens of a file or folder: names by the hash of the token. How long a look-up takes
 /// shows a sender something about hashes only.
 #[derive(Debug, Default)]
 pub struct Tokens(HashMap<TokenHash, Arc<str>>);
@@ -35,12 +35,16 @@ impl Tokens {
     /// From a file with a line `NAME TOKEN` for each token, or from a folder with a file for each
     /// token, named as the file. Files whose name begins with a dot are ignored, as Kubernetes uses
     /// them in mounted Secrets. A name in a line has at most 15 characters, so that it cannot be a
-    /// token by mistake; a name of a file has at most 63.
+    /// token by mistake; a name of a file has at most 63. Errors name `setting`.
     ///
     /// # Errors
     /// The path cannot be read, or a token cannot be used.
-    pub fn from_path(path: PathBuf) -> Result<Reloading<Self>, String> {
-        Reloading::new(move || contents(&path), Self::parse)
+    pub fn from_path(setting: &'static str, path: PathBuf) -> Result<Reloading<Self>, String> {
+        let with_setting = move |problem: String| format!("{setting}: {problem}");
+        Reloading::new(
+            move || contents(&path).map_err(with_setting),
+            move |contents: &Contents| Self::parse(contents).map_err(with_setting),
+        )
     }
 
     /// How many there are.
@@ -49,15 +53,14 @@ impl Tokens {
     }
 
     /// The name of a token, if it is one of these.
-    pub(super) fn name_of(&self, token: &str) -> Option<Arc<str>> {
+    pub fn name_of(&self, token: &str) -> Option<Arc<str>> {
         self.0.get(&hash(token)).cloned()
     }
 
     fn parse(contents: &Contents) -> Result<Self, String> {
         let mut tokens = Builder::default();
         for (name, content) in contents {
-            let text = std::str::from_utf8(content)
-                .map_err(|_| format!("ingest.auth.tokens: {name} is not text"))?;
+            let text = std::str::from_utf8(content).map_err(|_| format!("{name} is not text"))?;
             let found = match name.strip_prefix(FILE_OF_TOKEN) {
                 Some(name) => vec![of_file(name, text)],
                 None => lines(text)?,
@@ -65,13 +68,11 @@ impl Tokens {
             for found in found {
                 let at = found.at.clone();
                 let added = tokens.add(found);
-                added.map_err(|problem| format!("ingest.auth.tokens: {at}: {problem}"))?;
+                added.map_err(|problem| format!("{at}: {problem}"))?;
             }
         }
         if tokens.tokens.len() > MAX_TOKENS {
-            return Err(format!(
-                "ingest.auth.tokens: there are more than {MAX_TOKENS} tokens"
-            ));
+            return Err(format!("there are more than {MAX_TOKENS} tokens"));
         }
         Ok(Self(tokens.tokens))
     }
@@ -114,12 +115,11 @@ impl Builder {
 const FILE_OF_TOKEN: &str = "token ";
 
 fn contents(path: &Path) -> Result<Contents, String> {
-    let with_key = |problem: String| format!("ingest.auth.tokens: {problem}");
     if !path.is_dir() {
-        let content = read_file(path, MAX_FILE_BYTES).map_err(with_key)?;
+        let content = read_file(path, MAX_FILE_BYTES)?;
         return Ok(vec![("the file".to_owned(), content)]);
     }
-    let unreadable = |error| with_key(format!("{} cannot be read: {error}", path.display()));
+    let unreadable = |error| format!("{} cannot be read: {error}", path.display());
     let mut names = Vec::new();
     for entry in fs::read_dir(path).map_err(unreadable)? {
         let name = entry.map_err(unreadable)?.file_name();
@@ -128,10 +128,10 @@ fn contents(path: &Path) -> Result<Contents, String> {
             names.push(name);
         }
         if names.len() > MAX_TOKENS {
-            return Err(with_key(format!(
+            return Err(format!(
                 "{} has more than {MAX_TOKENS} files",
                 path.display()
-            )));
+            ));
         }
     }
     names.sort_unstable();
@@ -139,16 +139,16 @@ fn contents(path: &Path) -> Result<Contents, String> {
         .iter()
         .position(|name| !is_name(name, MAX_FILE_NAME_BYTES))
     {
-        return Err(with_key(format!(
+        return Err(format!(
             "{}: the name of file {} in alphabetical order has more than {MAX_FILE_NAME_BYTES} \
              characters, or others than {NAME_CHARACTERS}; rename it",
             path.display(),
             index + 1
-        )));
+        ));
     }
     let read = |name: String| {
-        let content = read_file(&path.join(&name), bearer::MAX_TOKEN_BYTES + 2);
-        Ok((format!("{FILE_OF_TOKEN}{name}"), content.map_err(with_key)?))
+        let content = read_file(&path.join(&name), bearer::MAX_TOKEN_BYTES + 2)?;
+        Ok((format!("{FILE_OF_TOKEN}{name}"), content))
     };
     names.into_iter().map(read).collect()
 }
@@ -178,12 +178,12 @@ fn lines(text: &str) -> Result<Vec<Found<'_>>, String> {
     let mut found = Vec::new();
     for (number, line) in with_content {
         let at = format!("line {number}");
-        let (name, token) = line.split_once(char::is_whitespace).ok_or_else(|| {
-            format!("ingest.auth.tokens: {at}: expected NAME TOKEN, separated by a space")
-        })?;
+        let (name, token) = line
+            .split_once(char::is_whitespace)
+            .ok_or_else(|| format!("{at}: expected NAME TOKEN, separated by a space"))?;
         if !is_name(name, MAX_NAME_BYTES) {
             return Err(format!(
-                "ingest.auth.tokens: {at}: expected NAME TOKEN in this order, where NAME has at \
+                "{at}: expected NAME TOKEN in this order, where NAME has at \
                  most {MAX_NAME_BYTES} characters, of {NAME_CHARACTERS}; for longer names, use a \
                  folder with a file for each token"
             ));

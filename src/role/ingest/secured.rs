@@ -3,52 +3,39 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::config::Settings;
-use tidings_core::runtime::http_server::tls::{self, ServerCertificate, Tls};
-use tidings_core::runtime::reload::Change;
-use tidings_ingest::authentication::{Reviews, Tokens, Users};
+use tidings_core::runtime::http_server::tls::{Tls, TlsMetrics, TlsSettingNames};
+use tidings_ingest::authentication::{Reviews, Users};
 use tidings_ingest::{Authentication, KubernetesReviewer};
 
-use crate::role::Context;
+use crate::role::{Context, secured};
 
-/// TLS with the certificate of the settings, which is read again when its files change. `None`
-/// without a certificate.
+/// TLS of the event endpoint. `None` without a certificate.
 ///
 /// # Errors
 /// The certificate and its key cannot be used.
 pub fn tls(context: &Context, connections: usize) -> anyhow::Result<Option<Tls>> {
-    let settings = &context.settings.ingest.tls;
-    let (Some(cert), Some(key)) = (settings.cert.clone(), settings.key.clone()) else {
-        return Ok(None);
+    let names = TlsSettingNames {
+        cert: "ingest.tls.cert",
+        key: "ingest.tls.key",
     };
-    let reloading = tls::from_files(cert, key).map_err(|error| anyhow!(error))?;
-    let certificate = reloading.current();
-    let metrics = context.metrics.clone();
-    let note = move |certificate: &ServerCertificate| {
-        let expires = jiff::Timestamp::from_second(certificate.expires).unwrap_or_default();
-        tracing::info!(code = codes::CERTIFICATE_LOADED, %expires, "certificate loaded");
-        let gauge = &metrics.ingest_tls_certificate_expire_timestamp_seconds;
-        gauge.set(certificate.expires);
+    let metrics = &context.metrics;
+    let metrics = TlsMetrics {
+        handshakes: metrics.ingest_tls_handshakes.clone(),
+        failures: metrics.ingest_tls_handshakes_failed_total.clone(),
+        expires: metrics
+            .ingest_tls_certificate_expire_timestamp_seconds
+            .clone(),
     };
-    note(&certificate.load());
-    let report = move |change, certificate: &ServerCertificate| match change {
-        Change::Loaded => note(certificate),
-        Change::Broken(error) => {
-            tracing::error!(
-                code = codes::CERTIFICATE_INVALID,
-                error,
-                "certificate unusable"
-            );
-        }
-    };
-    tokio::spawn(reloading.follow(context.stop.holding.clone(), report));
-    Ok(Some(Tls::new(
-        certificate,
+    secured::tls(
+        context,
+        &context.settings.ingest.tls,
+        names,
+        metrics,
         connections,
-        context.metrics.clone(),
-    )))
+    )
 }
 
 /// The check of senders' tokens. `None` if the settings require none.
@@ -78,27 +65,14 @@ pub fn authentication(
     };
     let tokens = match &settings.tokens {
         None => None,
-        Some(path) => {
-            let reloading = Tokens::from_path(path.clone()).map_err(|error| anyhow!(error))?;
-            let current = reloading.current();
-            note_tokens(&current.load());
-            let report = |change, tokens: &Tokens| match change {
-                Change::Loaded => note_tokens(tokens),
-                Change::Broken(error) => {
-                    tracing::error!(code = codes::TOKENS_INVALID, error, "tokens unusable");
-                }
-            };
-            tokio::spawn(reloading.follow(context.stop.holding.clone(), report));
-            Some(current)
-        }
+        Some(path) => Some(secured::tokens(
+            context,
+            "ingest.auth.tokens",
+            path.clone(),
+        )?),
     };
     let outcomes = context.metrics.ingest_authentications_total.clone();
     Ok(Some(Authentication::new(tokens, reviews, outcomes)))
-}
-
-fn note_tokens(tokens: &Tokens) {
-    let count = tokens.count();
-    tracing::info!(code = codes::TOKENS_LOADED, count, "tokens loaded");
 }
 
 /// Warns if tokens would be sent over the network without TLS of Tidings.

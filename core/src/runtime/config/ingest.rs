@@ -7,6 +7,7 @@ use serde::Serialize;
 use url::Url;
 
 use super::read::Reader;
+use super::server::ServerTlsSettings;
 use super::value::{self, Severity};
 use crate::runtime::kubernetes::kind::ObjectKind;
 
@@ -36,7 +37,7 @@ pub struct IngestSettings {
     /// descriptors allow.
     pub connections: Option<usize>,
     /// `ingest.tls.…`
-    pub tls: IngestTlsSettings,
+    pub tls: ServerTlsSettings,
     /// `ingest.auth.…`
     pub auth: AuthSettings,
     /// `ingest.edge`: whether to store events on an own server, and forward them.
@@ -49,15 +50,6 @@ pub struct IngestSettings {
     pub label_kinds: Vec<ObjectKind>,
     /// `ingest.kubernetes_events.…`
     pub kubernetes_events: KubernetesEventsSettings,
-}
-
-/// TLS of the event endpoint. Both files or neither.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct IngestTlsSettings {
-    /// `ingest.tls.cert`: the certificate chain, as PEM.
-    pub cert: Option<PathBuf>,
-    /// `ingest.tls.key`: the key of the certificate, as PEM.
-    pub key: Option<PathBuf>,
 }
 
 /// Who may send events. Without tokens and reviews: everybody who reaches the endpoint.
@@ -126,7 +118,7 @@ impl IngestSettings {
         Self {
             dedupe_interval: reader.value("ingest.dedupe_interval", value::interval),
             connections: reader.optional("ingest.connections", value::count),
-            tls: IngestTlsSettings::read(reader),
+            tls: ServerTlsSettings::read(reader, "ingest.tls.cert", "ingest.tls.key"),
             auth: AuthSettings {
                 tokens: reader.optional("ingest.auth.tokens", value::path),
                 token_review: TokenReviewSettings {
@@ -143,18 +135,6 @@ impl IngestSettings {
             label_kinds: reader.list_or("ingest.label_kinds", FLUX_KINDS, value::object_kind),
             kubernetes_events: KubernetesEventsSettings::read(reader),
         }
-    }
-}
-
-impl IngestTlsSettings {
-    fn read(reader: &mut Reader) -> Self {
-        let tls = Self {
-            cert: reader.optional("ingest.tls.cert", value::path),
-            key: reader.optional("ingest.tls.key", value::path),
-        };
-        let (has_cert, has_key) = (tls.cert.is_some(), tls.key.is_some());
-        reader.pair("ingest.tls.cert", "ingest.tls.key", has_cert, has_key);
-        tls
     }
 }
 

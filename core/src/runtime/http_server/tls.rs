@@ -9,6 +9,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::server::ServerConfig;
@@ -21,7 +24,6 @@ use x509_parser::prelude::{FromDer, X509Certificate};
 
 use super::connections::{Connection, Connections};
 use crate::runtime::codes::log as codes;
-use crate::runtime::metrics::Metrics;
 use crate::runtime::metrics::labels::HandshakeFailure;
 use crate::runtime::reload::{Contents, Reloading, read_file};
 
@@ -51,7 +53,27 @@ pub struct ServerCertificate {
 pub struct Tls {
     certificate: Arc<ArcSwap<ServerCertificate>>,
     handshakes: Arc<Connections>,
-    metrics: Metrics,
+    failures: Family<HandshakeFailure, Counter>,
+}
+
+/// What a server counts of its handshakes.
+#[derive(Clone)]
+pub struct TlsMetrics {
+    /// The handshakes that are in progress.
+    pub handshakes: Gauge,
+    /// The handshakes that failed.
+    pub failures: Family<HandshakeFailure, Counter>,
+    /// When the certificate expires, in seconds since 1970.
+    pub expires: Gauge,
+}
+
+/// The settings that name the files, for errors.
+#[derive(Clone, Copy, Debug)]
+pub struct TlsSettingNames {
+    /// The setting of the certificate.
+    pub cert: &'static str,
+    /// The setting of the key.
+    pub key: &'static str,
 }
 
 impl Tls {
@@ -59,13 +81,13 @@ impl Tls {
     pub fn new(
         certificate: Arc<ArcSwap<ServerCertificate>>,
         connections: usize,
-        metrics: Metrics,
+        metrics: TlsMetrics,
     ) -> Self {
         let most = (connections / 4).clamp(LEAST_HANDSHAKES, MOST_HANDSHAKES);
         Self {
             certificate,
-            handshakes: Connections::new(most, metrics.ingest_tls_handshakes.clone()),
-            metrics,
+            handshakes: Connections::new(most, metrics.handshakes),
+            failures: metrics.failures,
         }
     }
 
@@ -115,8 +137,7 @@ impl Tls {
     }
 
     fn count(&self, failure: HandshakeFailure) {
-        let failures = &self.metrics.ingest_tls_handshakes_failed_total;
-        failures.get_or_create(&failure).inc();
+        self.failures.get_or_create(&failure).inc();
     }
 }
 
@@ -124,20 +145,21 @@ impl Tls {
 ///
 /// # Errors
 /// A file cannot be read, or certificate and key cannot be used together.
-pub fn from_files(cert: PathBuf, key: PathBuf) -> Result<Reloading<ServerCertificate>, String> {
+pub fn from_files(
+    names: TlsSettingNames,
+    cert: PathBuf,
+    key: PathBuf,
+) -> Result<Reloading<ServerCertificate>, String> {
     let read = move || {
         let file = |name: &str, path: &Path| -> Result<_, String> {
             let content = read_file(path, MAX_FILE_BYTES);
             let content = content.map_err(|problem| format!("{name}: {problem}"))?;
             Ok((name.to_owned(), content))
         };
-        Ok(vec![
-            file("ingest.tls.cert", &cert)?,
-            file("ingest.tls.key", &key)?,
-        ])
+        Ok(vec![file(names.cert, &cert)?, file(names.key, &key)?])
     };
-    let parse = |contents: &Contents| match &contents[..] {
-        [(_, cert), (_, key)] => ServerCertificate::new(cert, key),
+    let parse = move |contents: &Contents| match &contents[..] {
+        [(_, cert), (_, key)] => ServerCertificate::new(names, cert, key),
         _ => Err("certificate and key are two files".to_owned()),
     };
     Reloading::new(read, parse)
@@ -145,25 +167,30 @@ pub fn from_files(cert: PathBuf, key: PathBuf) -> Result<Reloading<ServerCertifi
 
 impl ServerCertificate {
     /// Checks that the certificate chain and the key, both as PEM, fit together.
-    fn new(cert: &[u8], key: &[u8]) -> Result<Self, String> {
+    fn new(names: TlsSettingNames, cert: &[u8], key: &[u8]) -> Result<Self, String> {
         let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(cert).collect();
+        let TlsSettingNames {
+            cert: cert_name,
+            key: key_name,
+        } = names;
         // The errors of the parser could quote the content, so they are not shown.
-        let chain = chain.map_err(|_| "ingest.tls.cert: the file is not valid PEM".to_owned())?;
-        let first = chain.first().ok_or(
-            "ingest.tls.cert: the file has no certificate; write the server's certificate and \
-             then its intermediate certificates as PEM",
-        )?;
+        let chain = chain.map_err(|_| format!("{cert_name}: the file is not valid PEM"))?;
+        let first = chain.first().ok_or_else(|| {
+            format!(
+                "{cert_name}: the file has no certificate; write the server's certificate and \
+                 then its intermediate certificates as PEM"
+            )
+        })?;
         if chain.len() > MAX_CHAIN {
             return Err(format!(
-                "ingest.tls.cert: the file has more than {MAX_CHAIN} certificates"
+                "{cert_name}: the file has more than {MAX_CHAIN} certificates"
             ));
         }
         let (_, parsed) = X509Certificate::from_der(first)
-            .map_err(|_| "ingest.tls.cert: the first certificate is not valid X.509".to_owned())?;
+            .map_err(|_| format!("{cert_name}: the first certificate is not valid X.509"))?;
         let expires = parsed.validity().not_after.timestamp();
         let key = PrivateKeyDer::from_pem_slice(key).map_err(|_| {
-            "ingest.tls.key: the file has no private key; write an unencrypted key as PEM"
-                .to_owned()
+            format!("{key_name}: the file has no private key; write an unencrypted key as PEM")
         })?;
         let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
         let config = ServerConfig::builder_with_provider(provider)
@@ -172,7 +199,7 @@ impl ServerCertificate {
             .with_no_client_auth()
             .with_single_cert(chain, key)
             .map_err(|error| {
-                format!("ingest.tls.key: the key does not fit the certificate: {error}")
+                format!("{key_name}: the key does not fit the certificate: {error}")
             })?;
         let mut config = config;
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
@@ -187,7 +214,7 @@ impl ServerCertificate {
 async fn refuse_plaintext(stream: &mut TcpStream) {
     use crate::runtime::codes::http as codes;
     let body = format!(
-        r#"{{"code":"{}","error":"this address takes HTTPS; send events to https://"}}"#,
+        r#"{{"code":"{}","error":"this address takes HTTPS; use https://"}}"#,
         codes::TLS_REQUIRED
     );
     let answer = format!(
