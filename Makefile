@@ -28,7 +28,7 @@ help: ## List the targets
 up: nats-server ## Build and run everything on this machine (RULES=DIR, DEMO= for no receiver)
 	@$(BUILD) --bin tidings
 	@server=$(NATS_SERVER_PATH); \
-	NATS_SERVER=$$server exec target/debug/tidings up $(DEMO) --rules $(RULES)
+	NATS_SERVER=$$server exec target/debug/tidings up $(DEMO) --rules $(RULES) --console
 
 .PHONY: build
 build: nats-server ## Build the release executable, target/release/tidings
@@ -98,6 +98,12 @@ test-kube: nats-server ## Test on a real kube-apiserver: CRDs, rules, Events, st
 		echo "skipped: the tests with a Kubernetes API; see above"; \
 	else exit 1; fi
 
+# Not in CI: it needs a browser.
+.PHONY: test-console
+test-console: nats-server ## Try the console in Chromium (SCREENSHOTS=1 writes docs/console/)
+	@$(BUILD) --bin tidings
+	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server tools/test-console.sh
+
 # Not in CI: it needs root, and builds the parts of a node once.
 .PHONY: e2e
 e2e: ## Test the chart on a real node with its own kubelet (E2E_RATE=50 events/s, E2E_SECONDS=120)
@@ -140,8 +146,8 @@ bench: nats-server ## Measure throughput, latency, memory, calls to a forge, per
 
 .PHONY: check
 check: ## Run every check that is not a test
-	@MAKE=$(MAKE) tools/steps.sh check-format check-language check-proto check-deploy check-lints \
-		check-doc check-dependencies
+	@MAKE=$(MAKE) tools/steps.sh check-format check-language check-proto check-deploy check-console \
+		check-lints check-doc check-dependencies
 
 .PHONY: check-format
 check-format: ## Compare the code with rustfmt's output
@@ -167,6 +173,13 @@ check-deploy: ## Check the chart, Kustomize, alerting rules and runbooks in depl
 		echo "skipped: the checks of deploy/; see above"; \
 	else exit 1; fi
 
+# The script exits with 3 if there is no npm. In CI that is an error.
+.PHONY: check-console
+check-console: ## Compare the console's page with what its sources build
+	@if tools/check-console.sh; then true; elif [ $$? -eq 3 ] && [ "$${CI:-}" != true ]; then \
+		echo "skipped: the check of console/; see above"; \
+	else exit 1; fi
+
 .PHONY: check-lints
 check-lints: ## Run clippy and deny its warnings
 	@$(CARGO) clippy --locked --workspace --all-targets -- -D warnings
@@ -185,6 +198,10 @@ check-dependencies: ## Check licenses, sources and unused dependencies
 docs: ## Write docs/reference/ and the tables of docs/providers.md
 	@UPDATE_DOCS=1 $(TEST) --test reference --test contract docs_
 	@UPDATE_DOCS=1 $(TEST) --test tools the_command_line_reference
+
+.PHONY: console
+console: ## Write console/dist from the sources in console/
+	@tools/check-console.sh --write
 
 .PHONY: crds
 crds: ## Write deploy/crds from the types in rules/src/resource.rs

@@ -108,6 +108,10 @@ pub struct RouterFlags {
     /// Do not remove the finalizer of notification-controller from deleted Alerts and Providers
     #[arg(long)]
     no_release_finalizers: bool,
+    /// Address of the console, a web page that shows what happens; without ADDR 127.0.0.1:8090
+    /// [default: no console]
+    #[arg(long, value_name = "ADDR", num_args = 0..=1, default_missing_value = "127.0.0.1:8090")]
+    console: Option<String>,
 }
 
 /// Flags of roles that make deliveries.
@@ -267,7 +271,9 @@ impl AsFlags for RouterFlags {
                 "false",
             )
         });
-        keep.into_iter().collect()
+        let console = self.console.iter();
+        let console = console.map(|address| flag("--console", "console.listen", address));
+        keep.into_iter().chain(console).collect()
     }
 }
 

@@ -10,6 +10,7 @@ use tidings_core::model::text::visible;
 mod allocator;
 mod bridge;
 mod command;
+mod console;
 mod demo;
 mod flags;
 mod nats_server;

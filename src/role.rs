@@ -7,6 +7,7 @@
 pub mod bridge;
 pub mod bus;
 pub mod clusters;
+pub mod console;
 pub mod edge;
 mod heartbeat;
 pub mod ingest;

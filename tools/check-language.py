@@ -17,7 +17,7 @@ WIDTH = 100
 # Text that other people wrote, or that a tool generates from checked text.
 SKIP = [
     "LICENSE", "*.lock", "*.sum", "*.mod", "*.snap", "*.proptest-regressions", "*.json", "*.hex",
-    "*requirements*.txt", "tests/vectors/data/*", "tests/vectors/routing/*", "tests/fuzz/corpus/*", "tests/fixtures/*", "CHANGELOG.md", "tools/phrases.txt", "tools/check-language.py",
+    "*requirements*.txt", "tests/vectors/data/*", "tests/vectors/routing/*", "tests/fuzz/corpus/*", "tests/fixtures/*", "console/dist/*", "CHANGELOG.md", "tools/phrases.txt", "tools/check-language.py",
 ]
 # Only the wording of these is checked: their lines cannot be wrapped, or a generator wraps them.
 WIDE = ["*.yaml", "*.yml", "*.toml", "docs/reference/*", "docs/providers.md"]

@@ -10,6 +10,7 @@ project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 python=$("$project/tools/pip-tool.sh" codespell)
 cd "$project"
 git ls-files -z -- . ':!*.lock' ':!*.sum' ':!*.json' ':!*requirements*.txt' ':!LICENSE' \
-    ':!tools/phrases.txt' ':!CHANGELOG.md' ':!tests/fuzz/corpus' ':!tests/fixtures' |
+    ':!tools/phrases.txt' ':!CHANGELOG.md' ':!tests/fuzz/corpus' ':!tests/fixtures' \
+    ':!console/dist' |
     PYTHONPATH=.tools/codespell xargs -0 "$python" -m codespell_lib \
         --builtin clear,rare,en-GB_to_en-US --ignore-words tools/codespell-ignore.txt

@@ -1,8 +1,8 @@
 //! `tidings dead`: lists, shows, replays and drops dead letters.
 
 pub mod find;
-mod report;
-mod stored_event;
+pub mod report;
+pub mod stored_event;
 
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};

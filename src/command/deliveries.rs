@@ -1,6 +1,6 @@
 //! `tidings deliveries`: lists what is stored in DELIVERIES, without consuming it.
 
-mod report;
+pub mod report;
 
 use clap::{Args, Subcommand, ValueEnum};
 use tidings_core::bus::Bus;
@@ -90,7 +90,8 @@ async fn list_all(arguments: &ListArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn filter(state: State, provider: Option<&RuleName>) -> String {
+/// The subjects of deliveries in a state, to one Provider or all.
+pub fn filter(state: State, provider: Option<&RuleName>) -> String {
     let Some(provider) = provider else {
         return match state {
             State::Parked => ALL_PARKED.to_owned(),

@@ -2,7 +2,7 @@
 //! slow down other consumers.
 
 mod read;
-mod source;
+pub mod source;
 mod span;
 
 use std::ops::ControlFlow;
@@ -65,6 +65,39 @@ enum TapOutput {
     CloudEvents,
 }
 
+/// Selects events. What is `None` selects every event.
+#[derive(Clone, Debug, Default)]
+pub struct Selection {
+    /// The cluster.
+    pub cluster: Option<String>,
+    /// The namespace of the object.
+    pub namespace: Option<String>,
+    /// The kind of the object.
+    pub kind: Option<String>,
+    /// The name of the object.
+    pub name: Option<String>,
+    /// The severity.
+    pub severity: Option<String>,
+}
+
+impl Selection {
+    /// The subjects of the events, and of some others: see [`Selection::includes`].
+    pub fn filter(&self) -> String {
+        let parts = [&self.cluster, &self.namespace, &self.kind, &self.severity];
+        let [cluster, namespace, kind, severity] = parts.map(Option::as_deref);
+        subject::event_filter(cluster, namespace, kind, severity)
+    }
+
+    /// Checks what the subject filter cannot: the name, and the exact severity. In the subject,
+    /// several severities share one token.
+    pub fn includes(&self, event: &Event) -> bool {
+        let object = event.involved_object.as_ref();
+        let has_name = |name: &String| object.is_some_and(|object| *name == object.name);
+        let has_severity = |severity: &String| *severity == event.severity;
+        self.name.as_ref().is_none_or(has_name) && self.severity.as_ref().is_none_or(has_severity)
+    }
+}
+
 /// Prints events until Ctrl-C, until the reader closes the pipe, or until the arguments say so.
 ///
 /// # Errors
@@ -82,7 +115,8 @@ async fn print(arguments: TapArguments) -> anyhow::Result<()> {
     let span = arguments.span()?;
     let bus = bus(&arguments.bus).await?;
     let mut left = arguments.limit.unwrap_or(u64::MAX);
-    read::read(&bus, arguments.filter(), &span, |message| {
+    let selection = arguments.selection();
+    read::read(&bus, selection.filter(), &span, |message| {
         let event = match stored_event::read(&message.subject, &message.payload) {
             Ok(event) => event,
             Err(refused) => {
@@ -90,7 +124,7 @@ async fn print(arguments: TapArguments) -> anyhow::Result<()> {
                 return Ok(ControlFlow::Continue(()));
             }
         };
-        let Some(line) = line(&event, arguments.output).filter(|_| arguments.selects(&event))
+        let Some(line) = line(&event, arguments.output).filter(|_| selection.includes(&event))
         else {
             return Ok(ControlFlow::Continue(()));
         };
@@ -126,19 +160,14 @@ impl TapArguments {
         Ok(span)
     }
 
-    fn filter(&self) -> String {
-        let parts = [&self.cluster, &self.namespace, &self.kind, &self.severity];
-        let [cluster, namespace, kind, severity] = parts.map(Option::as_deref);
-        subject::event_filter(cluster, namespace, kind, severity)
-    }
-
-    /// Checks what the subject filter cannot: the name, and the exact severity. In the subject,
-    /// several severities share one token.
-    fn selects(&self, event: &Event) -> bool {
-        let object = event.involved_object.as_ref();
-        let has_name = |name: &String| object.is_some_and(|object| *name == object.name);
-        let has_severity = |severity: &String| *severity == event.severity;
-        self.name.as_ref().is_none_or(has_name) && self.severity.as_ref().is_none_or(has_severity)
+    fn selection(&self) -> Selection {
+        Selection {
+            cluster: self.cluster.clone(),
+            namespace: self.namespace.clone(),
+            kind: self.kind.clone(),
+            name: self.name.clone(),
+            severity: self.severity.clone(),
+        }
     }
 }
 

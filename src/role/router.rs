@@ -20,7 +20,7 @@ use crate::flags::{
 };
 use crate::process::{Process, start_log};
 use crate::role::rules::{ActiveRules, RulesCluster};
-use crate::role::{Context, bus, clusters, rules, shadow, worker};
+use crate::role::{Context, bus, clusters, console, rules, shadow, worker};
 
 const NO_CONSUMERS: &str = "cannot open the bucket consumers";
 
@@ -62,15 +62,17 @@ pub async fn run(arguments: RouterArguments) -> anyhow::Result<()> {
     rules::check_source(&settings)?;
     bus::check_url(&settings)?;
     start_log(&settings)?;
+    let listener = console::bind(&settings).await?;
     Process::start(settings, Role::Router)
         .await?
-        .run(async |context: &Context| {
+        .run(async move |context: &Context| {
             let rules = rules::start(context, true).await?;
             let bus = bus::connect(context, StreamPolicy::Verify).await?;
             let rules = rules.loaded(&bus).await?;
             rules::answer_names(context, &bus, &rules).await?;
             let clusters = clusters::start(context, &bus);
             let http_clients = worker::http_clients(context)?;
+            console::start(context, listener, &bus, &rules)?;
             start(context, &bus, &rules, clusters, &http_clients).await
         })
         .await

@@ -14,7 +14,7 @@ use crate::flags::{
 };
 use crate::nats_server::{NatsServer, Restarter};
 use crate::process::{Process, start_log};
-use crate::role::{Context, bus, clusters, ingest, router, rules, worker};
+use crate::role::{Context, bus, clusters, console, ingest, router, rules, worker};
 
 /// Arguments of `tidings up`.
 #[derive(Args, Debug)]
@@ -105,6 +105,7 @@ async fn run_roles(
     demo: bool,
 ) -> anyhow::Result<()> {
     let listener = ingest::bind(&settings).await?;
+    let console_listener = console::bind(&settings).await?;
     let mut process = Process::start(settings, Role::Up).await?;
     if demo {
         demo::start(&mut process, listener.local_addr()?).await?;
@@ -121,6 +122,7 @@ async fn run_roles(
             let rules = rules.loaded(&bus).await?;
             rules::answer_names(context, &bus, &rules).await?;
             endpoint.start(context, &bus)?;
+            console::start(context, console_listener, &bus, &rules)?;
             let http_clients = worker::http_clients(context)?;
             let clusters = clusters::start(context, &bus);
             router::start(context, &bus, &rules, clusters.clone(), &http_clients).await?;

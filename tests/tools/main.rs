@@ -12,6 +12,7 @@ mod command;
 mod command_line;
 mod command_line_reference;
 mod configuration;
+mod console;
 mod consumers;
 mod dead_letters;
 mod deliveries;

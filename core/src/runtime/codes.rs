@@ -33,7 +33,8 @@ pub mod log {
         STARTING, "starting", "info",
             "The process starts. The field `settings` holds its settings without secrets.";
         LISTENING, "listening", "info",
-            "The process accepts connections at `address`; `role` is `ingest` or `admin`.";
+            "The process accepts connections at `address`; `role` is `ingest`, `admin` or \
+             `console`.";
         MEMORY_PLANNED, "memory-planned", "info",
             "The process may use `limit` bytes of memory, as `from` says, and this is how they are \
              shared out.";
@@ -258,11 +259,11 @@ pub mod log {
             "`ingest.tls.cert` and `ingest.tls.key` changed and cannot be used, see `error`. The \
              former certificate stays in use. Write a certificate and its key as PEM.";
         TOKENS_LOADED, "tokens-loaded", "info",
-            "The tokens of `ingest.auth.tokens` take effect; `count` says how many. With 0, no \
-             token of that list is accepted.";
+            "The tokens of `setting` take effect; `count` says how many. With 0, no token of that \
+             list is accepted.";
         TOKENS_INVALID, "tokens-invalid", "error",
-            "`ingest.auth.tokens` changed and cannot be used, see `error`. The former tokens stay \
-             in use, also those that were to be removed. Correct the file or folder.";
+            "Tokens changed and cannot be used, see `error`. The former tokens stay in use, also \
+             those that were to be removed. Correct the file or folder.";
         SENDER_REFUSED, "sender-refused", "warn",
             "Ingest refused a request, because its token is missing, unknown or not allowed, or \
              because too many other tokens were being reviewed; see \
@@ -275,9 +276,14 @@ pub mod log {
              known yet get 503. Check the API server, and that ingest may create `tokenreviews`.";
         TOKEN_REVIEW_RECOVERED, "token-review-recovered", "info",
             "The Kubernetes API reviews tokens again.";
+        CONSOLE_REFUSED, "console-refused", "warn",
+            "The console refused a request, see `reason` and `peer`. Repeated lines are left out.";
+        CONSOLE_READ_FAILED, "console-read-failed", "warn",
+            "The console could not read something from the bus, see `error`.";
         TOKENS_WITHOUT_TLS, "tokens-without-tls", "warn",
-            "`ingest.auth` is set, and `listen` is not a loopback address, but `ingest.tls` is not \
-             set. Tokens can be read on the network, unless a proxy or mesh encrypts it.";
+            "`ingest.auth` or `console.tokens` is set for an `address` that is not loopback, but \
+             `ingest.tls` or `console.tls` is not. Tokens can be read on the network, unless a \
+             proxy or mesh encrypts it.";
         EVENT_WATCH_STARTED, "event-watch-started", "info",
             "This replica watches Kubernetes Events.";
         EVENT_WATCH_EXPIRED, "event-watch-expired", "info",
@@ -448,7 +454,18 @@ pub mod http {
         NOT_FOUND, "not-found", "404", "No such path. Ingest accepts events at `/`.";
         TLS_REQUIRED, "tls-required", "400", "The address takes HTTPS only.";
         UNAUTHENTICATED, "unauthenticated", "401",
-            "The request needs a valid bearer token: see `ingest.auth`.";
+            "The request needs a valid bearer token: see `ingest.auth`, and for the console \
+             `console.tokens`.";
+        WRONG_HOST, "wrong-host", "403",
+            "The console does not answer for this `Host`: add the name to `console.hosts`.";
+        CROSS_SITE, "cross-site", "403",
+            "The console does not answer requests from pages of other sites.";
+        INVALID_PARAMETER, "invalid-parameter", "400",
+            "A parameter of the console's API is invalid. `error` names it.";
+        CONSOLE_BUSY, "console-busy", "503",
+            "The console answers as many requests, or sends as many streams, as it may. Try again.";
+        NOT_IN_TIME, "not-in-time", "503",
+            "The console could not answer in time. Try again, or ask for less.";
         SENDER_NOT_ALLOWED, "sender-not-allowed", "403",
             "The token is valid, but its user may not send events: see \
              `ingest.auth.token_review.users`.";

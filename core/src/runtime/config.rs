@@ -12,6 +12,7 @@
 
 mod addresses;
 mod changed;
+mod console;
 mod ingest;
 mod layer;
 mod mistake;
@@ -30,6 +31,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use addresses::AddressSettings;
+pub use console::{ConsoleSettings, ConsoleTokens};
 pub use ingest::{
     AuthSettings, IngestSettings, KubernetesEventsSettings, TeeSettings, TokenReviewSettings,
 };
@@ -80,6 +82,8 @@ pub struct Settings {
     pub worker: WorkerSettings,
     /// `links.…`
     pub links: LinksSettings,
+    /// `console.…`
+    pub console: ConsoleSettings,
 }
 
 /// Whether the user wants no colors (<https://no-color.org>).
@@ -298,6 +302,7 @@ impl Settings {
                 dashboard: reader.optional("links.dashboard", value::text),
                 commit_status: reader.optional("links.commit_status", value::text),
             },
+            console: ConsoleSettings::read(reader),
         }
     }
 }

@@ -22,9 +22,10 @@ use crate::runtime::config::Role;
 use bounded::{BoundedNames, MOST_CLUSTERS, MOST_PROVIDERS, OTHER};
 use labels::{
     AttemptLabels, AuthenticationOutcome, BridgeOutcome, BuildLabels, CircuitLabels, ClusterLabel,
-    DeliveryLabels, EdgeOutcome, HandshakeFailure, KilledBy, KubernetesEventOutcome, Label,
-    LabelLookup, Labels, LostFrom, QueueLabels, RequestOutcome, RoutingOutcome, ShadowLabels,
-    SourceLabel, StatusWriteOutcome, StreamLabel, TeeOutcome, TypeLabel,
+    ConsoleOutcome, DeliveryLabels, EdgeOutcome, HandshakeFailure, KilledBy,
+    KubernetesEventOutcome, Label, LabelLookup, Labels, LostFrom, QueueLabels, RequestOutcome,
+    RoutingOutcome, ShadowLabels, SourceLabel, StatusWriteOutcome, StreamLabel, TeeOutcome,
+    TypeLabel,
 };
 
 /// One metric, as the docs list it.
@@ -233,6 +234,18 @@ metrics! {
         = Family::default(),
         "How long the oldest event on the edges of a cluster has waited for the hub, in seconds. \
          It rises while an edge with events is silent. Only up and routers have it.";
+    console_requests_total: Family<ConsoleOutcome, Counter> = Family::default(),
+        "Requests to the API of the console, by outcome.";
+    console_connections: Gauge = Gauge::default(),
+        "Open connections to the console.";
+    console_streams: Gauge = Gauge::default(),
+        "Live streams of events that the console sends.";
+    console_tls_handshakes: Gauge = Gauge::default(),
+        "TLS handshakes of the console that are in progress.";
+    console_tls_handshakes_failed_total: Family<HandshakeFailure, Counter> = Family::default(),
+        "TLS handshakes of the console that failed, by reason.";
+    console_tls_certificate_expire_timestamp_seconds: Gauge = Gauge::default(),
+        "When the certificate of the console expires, in seconds since 1970; 0 without TLS.";
     bus_storage_used_ratio: Gauge<f64, AtomicU64> = Gauge::default(),
         "Used part of the NATS server's storage, from 0 to 1, where its size is known.";
     memory_limit_bytes: Gauge = Gauge::default(),
@@ -298,12 +311,13 @@ impl Default for Metrics {
 impl Metrics {
     /// The metrics of a role. Those about rules are not rendered for a role that reads none, where
     /// they would look like a failure, and those about what waits only for a role that counts it.
-    /// Those of a bridge are rendered only there.
+    /// Those of a bridge are rendered only there, and those of the console where it can run.
     pub fn of(role: Role) -> Self {
         Self::exporting(|field| match field {
             _ if field.starts_with("rules_") => role.reads_rules(),
             _ if field.starts_with("bridge_") => role == Role::Bridge,
             _ if field.starts_with("edge_") => role == Role::Ingest,
+            _ if field.starts_with("console_") => role.routes(),
             _ if WORKLOAD.contains(&field) => role.routes(),
             _ => true,
         })

@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use anyhow::Context as _;
+use async_nats::jetstream::consumer::DeliverPolicy;
 use async_nats::jetstream::consumer::pull::OrderedConfig;
 use clap::Args;
 use futures::StreamExt;
@@ -87,7 +88,7 @@ pub struct Found {
 pub async fn find(bus: &Bus, filter: &Filter) -> anyhow::Result<Found> {
     let criteria = filter.criteria()?;
     let mut seen = HashSet::new();
-    let found = read(bus, &criteria, &mut seen).await?;
+    let found = read(bus, &criteria, Part::ALL, &mut seen).await?.found;
     let is_found = |id: &&String| {
         found
             .iter()
@@ -106,13 +107,52 @@ pub async fn find(bus: &Bus, filter: &Filter) -> anyhow::Result<Found> {
     }
 }
 
+/// A part of the stream.
+#[derive(Clone, Copy, Debug)]
+pub struct Part {
+    /// The sequence that the part begins after.
+    pub after: u64,
+    /// The most dead letters that are selected.
+    pub most_found: usize,
+    /// The most messages that are read.
+    pub most_read: usize,
+}
+
+impl Part {
+    const ALL: Self = Self {
+        after: 0,
+        most_found: usize::MAX,
+        most_read: usize::MAX,
+    };
+}
+
+/// What a filter selects of a part.
+#[derive(Default)]
+pub struct Page {
+    /// The dead letters, oldest first.
+    pub found: Vec<StoredDeadLetter>,
+    /// The sequence to continue after; `None` if the rest of the stream was read.
+    pub next: Option<u64>,
+    /// The dead letters in the stream, whether selected or not.
+    pub stored: u64,
+}
+
+/// Returns what a filter selects of a part of the stream.
+///
+/// # Errors
+/// The filter is invalid, or the stream cannot be read.
+pub async fn find_page(bus: &Bus, filter: &Filter, part: Part) -> anyhow::Result<Page> {
+    read(bus, &filter.criteria()?, part, &mut HashSet::new()).await
+}
+
 /// Reads the stream and keeps only what the criteria select: the stream can be larger than memory.
 /// The Alerts and Providers of all dead letters are added to `seen`.
 async fn read(
     bus: &Bus,
     criteria: &Criteria,
+    part: Part,
     seen: &mut HashSet<(RuleKind, String, String)>,
-) -> anyhow::Result<Vec<StoredDeadLetter>> {
+) -> anyhow::Result<Page> {
     let mut dead = bus
         .jetstream()
         .get_stream(streams::DEAD)
@@ -124,19 +164,26 @@ async fn read(
         .context("cannot read the stream DEAD")?
         .state
         .clone();
-    let mut found = Vec::new();
-    if state.messages == 0 {
-        return Ok(found);
+    let mut page = Page {
+        stored: state.messages,
+        ..Page::default()
+    };
+    if state.messages == 0 || part.after >= state.last_sequence {
+        return Ok(page);
     }
+    let start_sequence = part.after + 1;
     let consumer = dead
-        .create_consumer(OrderedConfig::default())
+        .create_consumer(OrderedConfig {
+            deliver_policy: DeliverPolicy::ByStartSequence { start_sequence },
+            ..OrderedConfig::default()
+        })
         .await
         .context("cannot read the stream DEAD")?;
     let mut messages = consumer
         .messages()
         .await
         .context("cannot read the stream DEAD")?;
-    loop {
+    for number in 1.. {
         // Another command may remove what is left; the consumer would then wait forever.
         let next = tokio::time::timeout(READ_TIMEOUT, messages.next()).await;
         let Ok(Some(message)) = next else {
@@ -150,7 +197,7 @@ async fn read(
         if let Ok(dead_letter) = DeadLetter::decode(message.payload.clone()) {
             seen.extend(names_of(&dead_letter));
             if criteria.are_met_by(&dead_letter) {
-                found.push(StoredDeadLetter {
+                page.found.push(StoredDeadLetter {
                     sequence,
                     dead_letter,
                 });
@@ -159,8 +206,12 @@ async fn read(
         if pending == 0 || sequence >= state.last_sequence {
             break;
         }
+        if page.found.len() >= part.most_found || number >= part.most_read {
+            page.next = Some(sequence);
+            break;
+        }
     }
-    Ok(found)
+    Ok(page)
 }
 
 fn names_of(dead_letter: &DeadLetter) -> [(RuleKind, String, String); 2] {
@@ -185,6 +236,14 @@ impl Filter {
             && self.reason.is_none()
             && self.older_than.is_none()
             && self.newer_than.is_none()
+    }
+
+    /// Checks the values.
+    ///
+    /// # Errors
+    /// One is invalid.
+    pub fn check(&self) -> anyhow::Result<()> {
+        self.criteria().map(drop)
     }
 
     fn criteria(&self) -> anyhow::Result<Criteria> {

@@ -9,7 +9,7 @@ use tidings_core::bus::Bus;
 use tidings_core::bus::connect::connect;
 use tidings_core::model::subject;
 use tidings_core::runtime::config::{Flag, Settings, Sources};
-use tidings_rig::{Receiver, Reply, Role, alert, event, eventually, provider};
+use tidings_rig::{Receiver, Reply, Role, alert, event, eventually, free_port, provider};
 
 use super::{Fleet, assert_permitted};
 use crate::command::{Following, text, tidings_with};
@@ -153,4 +153,29 @@ async fn shadow_mode_needs_no_more_than_the_credentials_of_router_and_worker() {
     }
     assert!(router.log_events("shadow-not-recorded").is_empty());
     assert_eq!(receiver.count(), 0);
+}
+
+#[tokio::test]
+async fn the_credentials_of_a_router_suffice_for_its_console() {
+    let fleet = Fleet::start().await;
+    let address = format!("127.0.0.1:{}", free_port());
+    let role = Role::router().args(["--console", &address]);
+    let _router = fleet.rig.run(fleet.with_credentials(role, "router")).await;
+    let client = reqwest::Client::builder().no_proxy().build().unwrap();
+    for path in [
+        "overview",
+        "providers",
+        "alerts",
+        "deliveries?state=parked",
+        "deliveries?state=ready",
+        "dead",
+        "events?past=10&outcomes=true",
+    ] {
+        let url = format!("http://{address}/api/{path}");
+        assert_eq!(
+            client.get(url).send().await.unwrap().status(),
+            200,
+            "{path}"
+        );
+    }
 }

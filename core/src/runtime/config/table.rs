@@ -211,6 +211,24 @@ settings! {
     "links.dashboard", Otherwise("none"), "", WORKER, "Template for the link to a dashboard.";
     "links.commit_status", Otherwise("none"), "", WORKER,
         "Template for the link of commit statuses.";
+    "console.listen", Otherwise("none: no console"), "--console ADDR", ROUTER,
+        "Address of the [console](../console.md), such as `127.0.0.1:8090`. An address that is not \
+         loopback needs tokens.";
+    "console.hosts", Otherwise("`localhost`, and IP addresses"), "", ROUTER,
+        "Names under which browsers reach the console, such as `tidings.example.com`. Requests for \
+         other names are refused.";
+    "console.tls.cert", Otherwise("none: HTTP without TLS"), "", ROUTER,
+        "PEM file with the certificate of the console and its intermediate certificates; needs \
+         `console.tls.key`. Read again when it changes.";
+    "console.tls.key", Otherwise("none"), "", ROUTER,
+        "PEM file with the key of the certificate. Read again when it changes.";
+    "console.tokens.view", Otherwise("none; without any token everybody who reaches it may read"),
+        "", ROUTER,
+        "Bearer tokens that may read, in a file or folder as for `ingest.auth.tokens`. Read again \
+         when it changes.";
+    "console.tokens.operate", Otherwise("none"), "", ROUTER,
+        "Bearer tokens that may read, and change something, in a file or folder as for \
+         `ingest.auth.tokens`. Read again when it changes.";
 }
 
 #[cfg(test)]

@@ -134,6 +134,20 @@ terms! {
 }
 
 terms! {
+    /// How the console answered a request to its API.
+    pub enum ConsoleOutcome in label "outcome" {
+        Answered = "answered", "The request was answered.";
+        Invalid = "invalid", "The path does not exist, or a parameter or the method is invalid.";
+        WrongHost = "wrong-host",
+            "The header `Host` is not a name in `console.hosts`, or the request comes from a page \
+             of another site. It got 403.";
+        Unauthenticated = "unauthenticated", "There is no valid bearer token. It got 401.";
+        Busy = "busy", "Too many requests or streams were open. It got 503.";
+        Failed = "failed", "The bus did not answer, or not in time. It got 503.";
+    }
+}
+
+terms! {
     /// The result of checking a sender's token.
     pub enum AuthenticationOutcome in label "outcome" {
         Token = "token", "The token is one of `ingest.auth.tokens`.";

@@ -44,8 +44,16 @@ pub(super) fn router() -> Vec<Grant> {
             ],
         ),
         Grant {
-            purpose: "read outcomes and dead letters, for the status of Alerts and Providers",
+            purpose: "read outcomes and dead letters, for the status of Alerts and Providers, and \
+                      for the console",
             subjects: [OUTCOMES, DEAD]
+                .iter()
+                .flat_map(|name| read(name))
+                .collect(),
+        },
+        Grant {
+            purpose: "read events and heartbeats, for the console",
+            subjects: [EVENTS.to_owned(), format!("KV_{}", streams::HEARTBEATS)]
                 .iter()
                 .flat_map(|name| read(name))
                 .collect(),

@@ -1,0 +1,35 @@
+// Hooks that read from the API.
+import { useCallback, useEffect, useState } from 'preact/hooks';
+import { get } from './api.js';
+
+// Reads now, and again after `seconds`, while the page is visible.
+export function usePolled(path, parameters, seconds, fail) {
+  const [value, setValue] = useState(null);
+  const [error, setError] = useState(null);
+  const key = JSON.stringify(parameters ?? {});
+  const read = useCallback(
+    async (signal) => {
+      try {
+        setValue(await get(path, JSON.parse(key), { signal }));
+        setError(null);
+      } catch (problem) {
+        if (problem.name === 'AbortError') return;
+        setError(problem);
+        fail(problem);
+      }
+    },
+    [path, key],
+  );
+  useEffect(() => {
+    const abort = new AbortController();
+    read(abort.signal);
+    const timer = setInterval(() => {
+      if (!document.hidden) read(abort.signal);
+    }, seconds * 1000);
+    return () => {
+      clearInterval(timer);
+      abort.abort();
+    };
+  }, [read, seconds]);
+  return { value, error };
+}

@@ -1,0 +1,120 @@
+//! The console: a web page that shows what happens, and the API that it uses.
+//!
+//! ```text
+//!  request ─► http_server ─► guard: Host, site, token ─► api ─► bus, rules
+//!                              └─► assets (no token: they hold no data)
+//! ```
+//!
+//! # Invariants
+//! - Without a token nothing is visible, if the settings have tokens. Nothing changes by a request:
+//!   every request is a GET.
+//! - Whatever a request costs has a bound: connections, requests and streams at a time, the time of
+//!   a request, the rows and bytes of an answer.
+//! - A browser sends the token in a header, never in a cookie or URL, so a page of another site
+//!   cannot use it.
+
+mod access;
+mod api;
+mod assets;
+mod cached;
+mod guard;
+mod problem;
+mod query;
+mod recent;
+mod samples;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::middleware::from_fn_with_state;
+use parking_lot::Mutex;
+use tidings_core::bus::Bus;
+use tidings_core::runtime::log_pace::LogPace;
+use tidings_core::runtime::metrics::Metrics;
+use tidings_core::runtime::scaling::Scaling;
+use tidings_rules::LiveRules;
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+
+pub use access::Access;
+
+use crate::command::status::Known;
+use crate::command::status::reading::Reading;
+use crate::command::status::report::Report;
+use cached::Cached;
+use recent::Recent;
+use samples::Samples;
+
+/// The most connections at a time.
+pub const MAX_CONNECTIONS: usize = 64;
+/// The most requests that are being answered at a time.
+const MAX_REQUESTS: usize = 16;
+/// The most live streams at a time.
+const MAX_STREAMS: usize = 16;
+/// How long a live stream lasts at most.
+const MAX_STREAM_TIME: Duration = Duration::from_secs(3600);
+/// How long a status is shown before it is read again. All viewers share it.
+const STATUS_AGE: Duration = Duration::from_secs(2);
+
+/// What the console needs of the process.
+pub struct Parts {
+    pub bus: Bus,
+    pub rules: Arc<LiveRules>,
+    pub scaling: Scaling,
+    pub metrics: Metrics,
+    /// Ends live streams and what the console follows.
+    pub stop: CancellationToken,
+}
+
+/// The console of a process.
+pub struct Console {
+    parts: Parts,
+    access: Access,
+    status: Cached<Report>,
+    samples: Samples,
+    recent: Recent,
+    requests: Semaphore,
+    streams: Arc<Semaphore>,
+    refusals: Mutex<LogPace>,
+}
+
+impl Console {
+    /// Starts to follow outcomes and to count what waits, for as long as the process runs.
+    pub fn start(parts: Parts, access: Access) -> Arc<Self> {
+        let (bus, scaling, stop) = (parts.bus.clone(), parts.scaling.clone(), parts.stop.clone());
+        let recent = Recent::default();
+        let samples = Samples::default();
+        tokio::spawn(recent.clone().follow(bus.clone(), stop.clone()));
+        tokio::spawn(samples.clone().follow(bus, scaling, recent.clone(), stop));
+        Arc::new(Self {
+            parts,
+            access,
+            status: Cached::new(STATUS_AGE),
+            samples,
+            recent,
+            requests: Semaphore::new(MAX_REQUESTS),
+            streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            refusals: Mutex::default(),
+        })
+    }
+
+    /// Answers all requests.
+    pub fn router(self: Arc<Self>) -> Router {
+        Router::new()
+            .nest("/api", api::router(self.clone()))
+            .fallback(assets::answer)
+            .layer(from_fn_with_state(self.clone(), guard::every_request))
+            .with_state(self)
+    }
+
+    /// What `tidings status` shows.
+    async fn status(&self) -> anyhow::Result<Arc<Report>> {
+        let bus = &self.parts.bus;
+        let read = async || {
+            let reading = Reading::of(bus).await?;
+            Ok(Report::new(&reading, Known::default()))
+        };
+        self.status.get(read).await
+    }
+}

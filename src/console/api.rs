@@ -1,0 +1,45 @@
+//! The API of the console: JSON, and live streams. `docs/console.md` lists the paths.
+
+mod alerts;
+mod dead_letters;
+mod deliveries;
+mod live;
+mod overview;
+mod providers;
+
+use std::sync::Arc;
+
+use axum::Router;
+use axum::http::header::CONTENT_TYPE;
+use axum::middleware::from_fn_with_state;
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use serde::Serialize;
+
+use super::problem::Problem;
+use super::{Console, guard};
+
+/// An answer, or why there is none.
+type Answer = Result<Response, Problem>;
+
+/// The paths of the API. Everything below `/api` needs what the guard checks, also paths that do
+/// not exist.
+pub fn router(console: Arc<Console>) -> Router<Arc<Console>> {
+    Router::new()
+        .route("/session", get(overview::session))
+        .route("/overview", get(overview::overview))
+        .route("/providers", get(providers::list))
+        .route("/alerts", get(alerts::list))
+        .route("/deliveries", get(deliveries::list))
+        .route("/dead", get(dead_letters::list))
+        .route("/dead/{sequence}", get(dead_letters::show))
+        .route("/events", get(live::stream))
+        .method_not_allowed_fallback(async || Problem::Method)
+        .fallback(async || Problem::NotFound)
+        .layer(from_fn_with_state(console, guard::api_request))
+}
+
+fn json(value: &impl Serialize) -> Answer {
+    let body = serde_json::to_vec(value).map_err(anyhow::Error::from)?;
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+}

@@ -1,0 +1,97 @@
+//! `/api/dead`: pages of dead letters. `/api/dead/SEQUENCE`: one with its event and attempts.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, RawQuery, State};
+use serde_json::{Value, json};
+use tidings_core::model::excerpt::carried_event;
+use tidings_core::model::text::cut_bytes;
+
+use super::{Answer, json};
+use crate::command::dead_letters::find::{Filter, Part, StoredDeadLetter, find_page};
+use crate::command::dead_letters::report;
+use crate::command::dead_letters::stored_event::StoredEvent;
+use crate::command::tool::time;
+use crate::console::Console;
+use crate::console::problem::Problem;
+use crate::console::query::Query;
+
+/// The most dead letters of a page.
+const MOST: u64 = 1000;
+/// The most dead letters that are read for a page.
+const MOST_READ: usize = 10_000;
+/// The longest detail in a list.
+const MAX_DETAIL_BYTES: usize = 500;
+
+pub async fn list(State(console): State<Arc<Console>>, RawQuery(query): RawQuery) -> Answer {
+    let known = ["after", "limit", "alert", "provider", "cluster", "reason"];
+    let query = Query::read(query.as_deref(), &known)?;
+    let part = Part {
+        after: query.number("after", 0..=u64::MAX, 0)?,
+        most_found: usize::try_from(query.number("limit", 1..=MOST, 100)?).unwrap_or(100),
+        most_read: MOST_READ,
+    };
+    let filter = Filter {
+        alert: query.text("alert"),
+        provider: query.text("provider"),
+        cluster: query.text("cluster"),
+        reason: query.text("reason"),
+        ..Filter::default()
+    };
+    let checked = filter.check();
+    checked.map_err(|error| Problem::Invalid(error.to_string()))?;
+    let page = find_page(&console.parts.bus, &filter, part).await?;
+    json(&json!({
+        "deadLetters": page.found.iter().map(row).collect::<Vec<_>>(),
+        "next": page.next,
+        "stored": page.stored,
+    }))
+}
+
+pub async fn show(
+    State(console): State<Arc<Console>>,
+    Path(sequence): Path<String>,
+    RawQuery(query): RawQuery,
+) -> Answer {
+    Query::read(query.as_deref(), &[])?;
+    let sequence: u64 = sequence.parse().map_err(|_| Problem::NotFound)?;
+    let before = sequence.checked_sub(1).ok_or(Problem::NotFound)?;
+    let part = Part {
+        after: before,
+        most_found: 1,
+        most_read: 1,
+    };
+    let bus = &console.parts.bus;
+    let page = find_page(bus, &Filter::default(), part).await?;
+    let stored = page.found.first();
+    let stored = stored.filter(|stored| stored.sequence == sequence);
+    let stored = stored.ok_or(Problem::NotFound)?;
+    let event = StoredEvent::find(bus, stored.delivery()).await;
+    json(&report::json(stored, &event))
+}
+
+fn row(stored: &StoredDeadLetter) -> Value {
+    let dead_letter = &stored.dead_letter;
+    let delivery = stored.delivery();
+    let event = carried_event(&delivery);
+    let object = event.and_then(|event| event.involved_object.as_ref());
+    let alert = delivery.alert.clone().unwrap_or_default();
+    let provider = delivery.provider.clone().unwrap_or_default();
+    json!({
+        "sequence": stored.sequence,
+        "id": delivery.id,
+        "reason": dead_letter.reason,
+        "detail": cut_bytes(&dead_letter.detail, MAX_DETAIL_BYTES),
+        "diedAt": time(dead_letter.died_at),
+        "alert": format!("{}/{}", alert.namespace, alert.name),
+        "provider": format!("{}/{}", provider.namespace, provider.name),
+        "type": provider.r#type,
+        "eventId": delivery.event_id,
+        "cluster": event.map(|event| &event.cluster),
+        "object": object.map(|object| {
+            format!("{} {}/{}", object.kind, object.namespace, object.name)
+        }),
+        "attempts": delivery.attempt,
+        "generation": delivery.generation,
+    })
+}

@@ -1,0 +1,45 @@
+//! `/api/deliveries`: what `tidings deliveries list` shows.
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::extract::{RawQuery, State};
+use serde_json::{Value, json};
+use tidings_core::bus::names::RuleKind;
+
+use super::{Answer, json};
+use crate::command::deliveries::{self, State as Where, report};
+use crate::command::names;
+use crate::console::Console;
+use crate::console::problem::Problem;
+use crate::console::query::Query;
+
+/// The most deliveries of an answer: each takes a request to the server.
+const MOST: u64 = 500;
+
+pub async fn list(State(console): State<Arc<Console>>, RawQuery(query): RawQuery) -> Answer {
+    let query = Query::read(query.as_deref(), &["state", "provider", "limit"])?;
+    let state = match query.text("state").as_deref() {
+        None | Some("parked") => Where::Parked,
+        Some("ready") => Where::Ready,
+        Some(_) => {
+            let problem = "state: expected parked or ready";
+            return Err(Problem::Invalid(problem.to_owned()));
+        }
+    };
+    let provider = query.text("provider");
+    let provider = provider.map(|text| names::parse(RuleKind::Provider, "provider", &text));
+    let provider = provider
+        .transpose()
+        .map_err(|error| Problem::Invalid(error.to_string()))?;
+    let limit = query.number("limit", 1..=MOST, 100)?;
+    let filter = deliveries::filter(state, provider.as_ref());
+    let bus = &console.parts.bus;
+    let found = bus.stored_deliveries(&filter, usize::try_from(limit).unwrap_or(100));
+    let (found, has_more) = found.await.context("cannot read the stream DELIVERIES")?;
+    let rows: Vec<Value> = found
+        .iter()
+        .map(|stored| report::json(stored, state))
+        .collect();
+    json(&json!({ "deliveries": rows, "hasMore": has_more }))
+}

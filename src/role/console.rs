@@ -1,0 +1,87 @@
+//! The console, for roles that route events. It has an address and connections of its own, so it
+//! takes none from the event endpoint and the admin endpoint.
+
+use tidings_core::bus::Bus;
+use tidings_core::runtime::codes::log as codes;
+use tidings_core::runtime::http_server::connections::Connections;
+use tidings_core::runtime::http_server::tls::{TlsMetrics, TlsSettingNames};
+use tidings_core::runtime::{config::Settings, http_server};
+use tokio::net::TcpListener;
+
+use crate::console::{Access, Console, MAX_CONNECTIONS, Parts};
+use crate::process;
+use crate::role::rules::ActiveRules;
+use crate::role::{Context, secured};
+
+/// Binds the address of the console. `None` if the settings have none.
+///
+/// # Errors
+/// The address cannot be used.
+pub async fn bind(settings: &Settings) -> anyhow::Result<Option<TcpListener>> {
+    match settings.console.listen {
+        Some(address) => process::bind("console", address).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// Starts to answer requests, if there is a listener.
+///
+/// # Errors
+/// Certificate or tokens cannot be used.
+pub fn start(
+    context: &Context,
+    listener: Option<TcpListener>,
+    bus: &Bus,
+    rules: &ActiveRules,
+) -> anyhow::Result<()> {
+    let Some(listener) = listener else {
+        return Ok(());
+    };
+    let settings = &context.settings.console;
+    let tokens = |setting, path: &Option<std::path::PathBuf>| {
+        let path = path.clone();
+        path.map(|path| secured::tokens(context, setting, path))
+            .transpose()
+    };
+    let access = Access {
+        hosts: settings.hosts.clone(),
+        view: tokens("console.tokens.view", &settings.tokens.view)?,
+        operate: tokens("console.tokens.operate", &settings.tokens.operate)?,
+    };
+    let metrics = &context.metrics;
+    let names = TlsSettingNames {
+        cert: "console.tls.cert",
+        key: "console.tls.key",
+    };
+    let counted = TlsMetrics {
+        handshakes: metrics.console_tls_handshakes.clone(),
+        failures: metrics.console_tls_handshakes_failed_total.clone(),
+        expires: metrics
+            .console_tls_certificate_expire_timestamp_seconds
+            .clone(),
+    };
+    let tls = secured::tls(context, &settings.tls, names, counted, MAX_CONNECTIONS)?;
+    let address = listener.local_addr()?;
+    if settings.tokens.are_required() && tls.is_none() && !address.ip().is_loopback() {
+        tracing::warn!(
+            code = codes::TOKENS_WITHOUT_TLS,
+            %address,
+            "tokens are received without TLS"
+        );
+    }
+    let stop = context.stop.pulling.clone();
+    let parts = Parts {
+        bus: bus.clone(),
+        rules: rules.live.clone(),
+        scaling: context.scaling.clone(),
+        metrics: metrics.clone(),
+        stop: stop.clone(),
+    };
+    let router = Console::start(parts, access).router();
+    let connections = Connections::new(MAX_CONNECTIONS, metrics.console_connections.clone());
+    tracing::info!(code = codes::LISTENING, role = "console", %address, "listening");
+    let serving =
+        http_server::serve_with(listener, router, connections, tls, metrics.clone(), stop);
+    context.tasks.spawn(serving);
+    Ok(())
+}

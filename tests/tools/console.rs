@@ -1,0 +1,6 @@
+//! The console: its API, who may use it, and what a request may take.
+
+mod access;
+mod client;
+mod data;
+mod live;

@@ -1,0 +1,142 @@
+//! Live streams.
+
+use std::time::Duration;
+
+use reqwest::{Method, Response};
+use serde_json::Value;
+use tidings_rig::{PATIENCE, Receiver, Rig, alert, event, eventually, provider};
+use tokio::time::timeout;
+
+use super::client::{Console, VIEW};
+use crate::TIDINGS;
+
+/// A stream of server-sent events.
+struct Stream {
+    response: Response,
+    rest: String,
+}
+
+impl Stream {
+    async fn open(console: &Console, query: &str) -> Self {
+        let path = format!("/api/events?{query}");
+        let request = console.request(Method::GET, &path).bearer_auth(VIEW);
+        let response = request.send().await.expect("the console answers");
+        assert_eq!(response.status(), 200, "{query}");
+        assert_eq!(response.headers()["content-type"], "text/event-stream");
+        Self {
+            response,
+            rest: String::new(),
+        }
+    }
+
+    /// The next message: its name and data.
+    async fn next(&mut self) -> (String, Value) {
+        loop {
+            if let Some((block, rest)) = self.rest.split_once("\n\n") {
+                let field = |name: &str| {
+                    let line = block.lines().find_map(|line| line.strip_prefix(name));
+                    line.unwrap_or_default().trim().to_owned()
+                };
+                let (name, data) = (field("event:"), field("data:"));
+                self.rest = rest.to_owned();
+                if !data.is_empty() {
+                    return (name, serde_json::from_str(&data).expect("it is JSON"));
+                }
+                continue;
+            }
+            let chunk = timeout(PATIENCE, self.response.chunk()).await;
+            let chunk = chunk
+                .expect("a message arrives")
+                .expect("the stream goes on");
+            let chunk = chunk.expect("the stream does not end");
+            self.rest.push_str(&String::from_utf8_lossy(&chunk));
+        }
+    }
+
+    /// The text of the next event.
+    async fn event(&mut self) -> String {
+        loop {
+            if let (name, data) = self.next().await
+                && name == "event"
+            {
+                return data["message"].as_str().unwrap_or_default().to_owned();
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_stream_shows_past_and_new_events_that_its_filters_select() {
+    let console = Console::start().await;
+    let post = async |message: &str, name: &str, severity: &str| {
+        let mut event = event(message);
+        event["involvedObject"]["name"] = name.into();
+        event["severity"] = severity.into();
+        assert_eq!(console.up.post(&event).await.unwrap().status, 202);
+    };
+    post("first", "apps", "info").await;
+    post("second", "other", "error").await;
+    let mut new = Stream::open(&console, "").await;
+    let mut past = Stream::open(&console, "past=100&name=apps").await;
+    let mut errors = Stream::open(&console, "past=100&severity=error&kind=Kustomization").await;
+    let mut with_text = Stream::open(&console, "past=100&text=THIRD").await;
+    post("the third", "apps", "error").await;
+    post("fourth", "apps", "info").await;
+    assert_eq!(
+        [new.event().await, new.event().await],
+        ["the third", "fourth"]
+    );
+    let shown = [past.event().await, past.event().await, past.event().await];
+    assert_eq!(shown, ["first", "the third", "fourth"]);
+    assert_eq!(
+        [errors.event().await, errors.event().await],
+        ["second", "the third"]
+    );
+    assert_eq!(with_text.event().await, "the third");
+}
+
+#[tokio::test]
+async fn a_stream_shows_outcomes_too() {
+    let receiver = Receiver::start().await;
+    let rig = Rig::start(TIDINGS).await;
+    rig.rules()
+        .put([provider("hook", receiver.url()), alert("all", "hook")]);
+    let console = Console::start_on(rig).await;
+    let mut stream = Stream::open(&console, "outcomes=true").await;
+    console.up.post(&event("an event")).await.unwrap();
+    let (mut event_id, mut outcome) = (None, None);
+    while event_id.is_none() || outcome.is_none() {
+        match stream.next().await {
+            (name, data) if name == "event" => event_id = Some(data["id"].clone()),
+            (_, data) => outcome = Some(data),
+        }
+    }
+    let outcome = outcome.unwrap();
+    assert_eq!(outcome["outcome"], "delivered");
+    assert_eq!(outcome["provider"], "apps/hook");
+    assert_eq!(Some(&outcome["eventId"]), event_id.as_ref());
+}
+
+#[tokio::test]
+async fn streams_have_a_limit_and_end_with_the_process() {
+    let mut console = Console::start().await;
+    let mut streams = Vec::new();
+    for _ in 0..16 {
+        streams.push(Stream::open(&console, "").await);
+    }
+    let answer = console.get("/api/events").await;
+    assert_eq!(answer.error(), (503, "console-busy".to_owned()));
+    assert_eq!(console.get("/api/session").await.status, 200);
+    let open = async || console.up.metric("tidings_console_streams", "").await;
+    assert_eq!(open().await, 16.0);
+    streams.pop();
+    eventually("a stream that nobody reads ends", async || {
+        (open().await == 15.0).then_some(())
+    })
+    .await;
+    Stream::open(&console, "").await;
+
+    // Open streams do not use up the grace period, which is longer.
+    let ended = timeout(Duration::from_secs(8), console.up.terminate()).await;
+    assert!(ended.is_ok_and(|status| status.success()));
+}
