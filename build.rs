@@ -4,6 +4,11 @@
 //! that git made (`.gitattributes`), or, in a release build only, of the work tree. Other builds
 //! have none, so that a commit does not compile everything again.
 
+#![expect(
+    clippy::disallowed_methods,
+    reason = "cargo passes its facts in the environment"
+)]
+
 use std::path::Path;
 use std::process::Command;
 use std::{env, fs};

@@ -71,7 +71,7 @@ fn line(stored: &StoredDelivery, state: State) -> String {
 }
 
 /// The object for `--output json`.
-fn json(stored: &StoredDelivery, state: State) -> serde_json::Value {
+pub fn json(stored: &StoredDelivery, state: State) -> serde_json::Value {
     let delivery = &stored.delivery;
     let alert = delivery.alert.clone().unwrap_or_default();
     let provider = delivery.provider.clone().unwrap_or_default();

@@ -20,6 +20,7 @@ use super::members::check_member_name;
 use super::permissions::{User, exports};
 use super::remove::RemoveArguments;
 use super::{Fleet, FleetLocation, claims, server};
+use crate::command::Output;
 use crate::command::list::Row;
 use crate::command::tool::print_line;
 
