@@ -1,8 +1,9 @@
 //! Sets the version with its commit, for `tidings --version`.
 //!
-//! The same source gives the same version: the commit is that of `TIDINGS_COMMIT`, of the archive
+//! The same source gives the same version: the commit is that of `SOURCE_COMMIT`, of the archive
 //! that git made (`.gitattributes`), or, in a release build only, of the work tree. Other builds
-//! have none, so that a commit does not compile everything again.
+//! have none, so that a commit does not compile everything again. The names do not begin with
+//! `TIDINGS_`: cargo sets them for tests, too, and the executable would read them as settings.
 
 #![expect(
     clippy::disallowed_methods,
@@ -17,7 +18,7 @@ use std::{env, fs};
 const ARCHIVED: &str = "src/commit.txt";
 
 fn main() {
-    println!("cargo::rerun-if-env-changed=TIDINGS_COMMIT");
+    println!("cargo::rerun-if-env-changed=SOURCE_COMMIT");
     println!("cargo::rerun-if-changed={ARCHIVED}");
     println!("cargo::rerun-if-changed=build.rs");
     let version = env::var("CARGO_PKG_VERSION").unwrap_or_default();
@@ -26,12 +27,12 @@ fn main() {
         .flatten()
         .find(|commit| is_commit(commit));
     let commit = commit.map_or_else(|| "unknown".to_owned(), |commit| commit[..12].to_owned());
-    println!("cargo::rustc-env=TIDINGS_COMMIT={commit}");
-    println!("cargo::rustc-env=TIDINGS_VERSION={version} ({commit})");
+    println!("cargo::rustc-env=SOURCE_COMMIT={commit}");
+    println!("cargo::rustc-env=SOURCE_VERSION={version} ({commit})");
 }
 
 fn given() -> Option<String> {
-    env::var("TIDINGS_COMMIT").ok()
+    env::var("SOURCE_COMMIT").ok()
 }
 
 fn archived() -> Option<String> {

@@ -43,7 +43,7 @@ Exit status: 0 for success, 1 if test, check, status or trace found something, 2
 #[command(
     name = "tidings",
     version,
-    long_version = env!("TIDINGS_VERSION"),
+    long_version = env!("SOURCE_VERSION"),
     max_term_width = 100,
     after_help = EXAMPLES
 )]

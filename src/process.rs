@@ -45,7 +45,7 @@ impl Process {
         tracing::info!(
             code = codes::STARTING,
             settings = %settings.changed(),
-            version = env!("TIDINGS_VERSION"),
+            version = env!("SOURCE_VERSION"),
             "starting"
         );
         let limit = MemoryLimit::find(settings.memory.limit);
@@ -73,7 +73,7 @@ impl Process {
         let (health, metrics) = (Health::default(), Metrics::of(role));
         let build = BuildLabels {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            commit: env!("TIDINGS_COMMIT").to_owned(),
+            commit: env!("SOURCE_COMMIT").to_owned(),
         };
         metrics.build_info.get_or_create(&build).set(1);
         tidings_workers::expression::count_in(&metrics);

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use tidings_core::bus::{Bus, streams};
 use tidings_core::model::text::cut_bytes;
 use tidings_core::model::time::{between, from_proto};
+use tidings_core::runtime::codes::log as codes;
 use tidings_core::wire::Outcome;
 use tidings_core::{Message as _, Outcome as Label};
 use tokio::sync::broadcast;
@@ -98,7 +99,11 @@ impl Recent {
                 followed = self.follow_until_error(&bus, &mut next) => followed,
             };
             if let Err(error) = followed {
-                tracing::debug!(error = format!("{error:#}"), "cannot follow outcomes");
+                tracing::debug!(
+                    code = codes::CONSOLE_READ_FAILED,
+                    error = format!("{error:#}"),
+                    "console cannot follow outcomes"
+                );
             }
             tokio::select! {
                 () = stop.cancelled() => return,

@@ -61,16 +61,21 @@ impl Violations {
 }
 
 impl Problem {
-    fn code(&self) -> &'static str {
-        match self {
-            Self::Denied(_) => codes::PUBLISH_DENIED,
-            Self::Failed(_) => codes::PUBLISH_FAILED,
-        }
-    }
-
-    fn text(self) -> String {
+    fn text(&self) -> &str {
         let (Self::Denied(text) | Self::Failed(text)) = self;
         text
+    }
+
+    fn log(&self) {
+        const MESSAGE: &str = "events cannot be published";
+        match self {
+            Self::Denied(error) => {
+                tracing::error!(code = codes::PUBLISH_DENIED, error, "{MESSAGE}");
+            }
+            Self::Failed(error) => {
+                tracing::error!(code = codes::PUBLISH_FAILED, error, "{MESSAGE}");
+            }
+        }
     }
 }
 
@@ -120,12 +125,11 @@ impl Bus {
                 // One late answer, as during the election of a leader, refuses no events.
                 Err(_) if failures == 0 => failures = 1,
                 Err(problem) => {
-                    let (code, problem) = (problem.code(), problem.text());
-                    if pace.is_due(&problem, Instant::now()) {
-                        tracing::error!(code, error = problem, "events cannot be published");
+                    if pace.is_due(problem.text(), Instant::now()) {
+                        problem.log();
                     }
-                    check.fail(problem.clone());
-                    report(Some(problem));
+                    check.fail(problem.text().to_owned());
+                    report(Some(problem.text().to_owned()));
                 }
             }
         }
