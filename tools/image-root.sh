@@ -38,11 +38,13 @@ libraries() {
 
 # The same for another architecture, from the files of the cross compiler.
 foreign_libraries() {
-    local machine=$1 executable=$2 library
+    local machine=$1 executable=$2 library needed
     local from=/usr/$machine-linux-gnu/lib
-    for library in $("$machine-linux-gnu-readelf" --dynamic --program-headers "$executable" |
+    # Alone, because the status of a command in a list of words is lost.
+    needed=$("$machine-linux-gnu-readelf" --dynamic --program-headers "$executable" |
         sed -En 's/.*\(NEEDED\).*\[(.*)\]/\1/p; s/.*program interpreter: \/lib\/(.*)\]/\1/p' |
-        sort -u); do
+        sort -u)
+    for library in $needed; do
         echo "/lib/$library $(realpath "$from/$library")"
     done
 }

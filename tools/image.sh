@@ -33,7 +33,9 @@ choose() {
 }
 
 build_with_engine() {
-    "$1" build --file Containerfile --tag "$image" \
+    local arch
+    read -r arch _ <<<"$(tools/arch.sh)"
+    "$1" build --platform "linux/$arch" --file Containerfile --tag "$image" \
         --build-arg "VERSION=$version" --build-arg "REVISION=$revision" .
     [ "${PUSH:-}" != 1 ] || "$1" push "$image"
     say "built $image"

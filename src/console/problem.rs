@@ -5,7 +5,7 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde_json::json;
 use tidings_core::model::text::visible;
-use tidings_core::runtime::codes;
+use tidings_core::runtime::codes::http as codes;
 use tidings_core::runtime::metrics::labels::ConsoleOutcome;
 
 use super::access::Refusal;
@@ -39,49 +39,41 @@ impl Problem {
     fn status(&self) -> (StatusCode, &'static str, ConsoleOutcome) {
         use ConsoleOutcome as Outcome;
         match self {
-            Self::Refused(Refusal::WrongHost) => (
-                StatusCode::FORBIDDEN,
-                codes::http::WRONG_HOST,
-                Outcome::WrongHost,
-            ),
-            Self::Refused(Refusal::CrossSite) => (
-                StatusCode::FORBIDDEN,
-                codes::http::CROSS_SITE,
-                Outcome::WrongHost,
-            ),
+            Self::Refused(Refusal::WrongHost) => {
+                (StatusCode::FORBIDDEN, codes::WRONG_HOST, Outcome::WrongHost)
+            }
+            Self::Refused(Refusal::CrossSite) => {
+                (StatusCode::FORBIDDEN, codes::CROSS_SITE, Outcome::WrongHost)
+            }
             Self::Refused(Refusal::Unauthenticated) => (
                 StatusCode::UNAUTHORIZED,
-                codes::http::UNAUTHENTICATED,
+                codes::UNAUTHENTICATED,
                 Outcome::Unauthenticated,
             ),
-            Self::NotFound => (
-                StatusCode::NOT_FOUND,
-                codes::http::NOT_FOUND,
-                Outcome::Invalid,
-            ),
+            Self::NotFound => (StatusCode::NOT_FOUND, codes::NOT_FOUND, Outcome::Invalid),
             Self::Method => (
                 StatusCode::METHOD_NOT_ALLOWED,
-                codes::http::METHOD_NOT_ALLOWED,
+                codes::METHOD_NOT_ALLOWED,
                 Outcome::Invalid,
             ),
             Self::Invalid(_) => (
                 StatusCode::BAD_REQUEST,
-                codes::http::INVALID_PARAMETER,
+                codes::INVALID_PARAMETER,
                 Outcome::Invalid,
             ),
             Self::Busy => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                codes::http::CONSOLE_BUSY,
+                codes::CONSOLE_BUSY,
                 Outcome::Busy,
             ),
             Self::NotInTime => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                codes::http::NOT_IN_TIME,
+                codes::NOT_IN_TIME,
                 Outcome::Failed,
             ),
             Self::Failed(_) => (
                 StatusCode::SERVICE_UNAVAILABLE,
-                codes::http::BUS_UNAVAILABLE,
+                codes::BUS_UNAVAILABLE,
                 Outcome::Failed,
             ),
         }
@@ -102,11 +94,13 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
+        use tidings_core::runtime::codes::log as codes;
+
         let (status, code, outcome) = self.status();
         let message = self.message();
         if matches!(self, Self::Failed(_)) {
             tracing::warn!(
-                code = codes::log::CONSOLE_READ_FAILED,
+                code = codes::CONSOLE_READ_FAILED,
                 error = message,
                 "console cannot read from the bus"
             );

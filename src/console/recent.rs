@@ -117,8 +117,9 @@ impl Recent {
         let stream = bus.jetstream().get_stream(streams::OUTCOMES).await;
         let stream = stream.context(UNREADABLE)?;
         let last = stream.cached_info().state.last_sequence;
-        let is_past = |sequence: u64| sequence <= last;
-        let start = next.unwrap_or_else(|| last.saturating_sub(PAST)) + 1;
+        // A recreated stream begins again below what was read.
+        let resumed = next.filter(|next| *next <= last);
+        let start = resumed.unwrap_or_else(|| last.saturating_sub(PAST)) + 1;
         let consumer = stream.create_consumer(OrderedConfig {
             deliver_policy: DeliverPolicy::ByStartSequence {
                 start_sequence: start,
@@ -136,8 +137,8 @@ impl Recent {
             let info = message.info().map_err(anyhow::Error::msg)?;
             let published = Timestamp::from_nanosecond(info.published.unix_timestamp_nanos())?;
             let sequence = info.stream_sequence;
-            let is_new = next.is_some() || !is_past(sequence);
-            *next = next.or(Some(sequence)).max(Some(sequence));
+            let is_new = resumed.is_some() || sequence > last;
+            *next = Some(sequence);
             let Ok(outcome) = Outcome::decode(message.payload.clone()) else {
                 continue;
             };

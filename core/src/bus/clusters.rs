@@ -29,8 +29,16 @@ pub fn former_names<'a>(clusters: &'a Clusters, name: &'a str) -> impl Iterator<
 
 /// Whether two names are those of one cluster, which was renamed.
 pub fn are_names_of_one_cluster(clusters: &Clusters, one: &str, other: &str) -> bool {
-    former_names(clusters, one).any(|former| former == other)
-        || former_names(clusters, other).any(|former| former == one)
+    had_before(clusters, one, other) || had_before(clusters, other, one)
+}
+
+/// Whether a cluster had this name before it was renamed. The names are compared first: this is
+/// asked for each pair of an event and an Alert, and few clusters were ever renamed.
+fn had_before(clusters: &Clusters, name: &str, former: &str) -> bool {
+    clusters.get(name).is_some_and(|cluster| {
+        cluster.former_names.iter().any(|name| name == former)
+            && !is_of_another(clusters, cluster, former)
+    })
 }
 
 /// All names of a cluster that was renamed: this one, and those of former and later times.

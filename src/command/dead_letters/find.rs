@@ -116,13 +116,19 @@ pub struct Part {
     pub most_found: usize,
     /// The most messages that are read.
     pub most_read: usize,
+    /// The most bytes of the messages that are selected; many times as many are read.
+    pub most_bytes: usize,
 }
+
+/// How many bytes may be read for each byte that may be selected.
+const READ_FOR_EACH_BYTE: usize = 16;
 
 impl Part {
     const ALL: Self = Self {
         after: 0,
         most_found: usize::MAX,
         most_read: usize::MAX,
+        most_bytes: usize::MAX,
     };
 }
 
@@ -175,6 +181,8 @@ async fn read(
     let consumer = dead
         .create_consumer(OrderedConfig {
             deliver_policy: DeliverPolicy::ByStartSequence { start_sequence },
+            // The client keeps what it asked for in memory.
+            max_batch: 64,
             ..OrderedConfig::default()
         })
         .await
@@ -183,6 +191,7 @@ async fn read(
         .messages()
         .await
         .context("cannot read the stream DEAD")?;
+    let (mut bytes_read, mut bytes_found) = (0, 0);
     for number in 1.. {
         // Another command may remove what is left; the consumer would then wait forever.
         let next = tokio::time::timeout(READ_TIMEOUT, messages.next()).await;
@@ -194,9 +203,11 @@ async fn read(
             .info()
             .map(|info| (info.stream_sequence, info.pending))
             .map_err(anyhow::Error::msg)?;
+        bytes_read += message.payload.len();
         if let Ok(dead_letter) = DeadLetter::decode(message.payload.clone()) {
             seen.extend(names_of(&dead_letter));
             if criteria.are_met_by(&dead_letter) {
+                bytes_found += message.payload.len();
                 page.found.push(StoredDeadLetter {
                     sequence,
                     dead_letter,
@@ -206,7 +217,10 @@ async fn read(
         if pending == 0 || sequence >= state.last_sequence {
             break;
         }
-        if page.found.len() >= part.most_found || number >= part.most_read {
+        let is_enough = page.found.len() >= part.most_found || bytes_found >= part.most_bytes;
+        let is_much =
+            number >= part.most_read || bytes_read / READ_FOR_EACH_BYTE >= part.most_bytes;
+        if is_enough || is_much {
             page.next = Some(sequence);
             break;
         }

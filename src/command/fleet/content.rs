@@ -8,6 +8,7 @@ use jiff::Timestamp;
 use serde_json::{Value, json};
 use tidings_core::bus::Bus;
 use tidings_core::bus::cluster_content::{ClusterEvents, StateRecord, WaitingDelivery};
+use tidings_core::bus::clusters::{ClusterRecords, names_of_cluster};
 use tidings_core::bus::heartbeats::is_alive;
 use tidings_core::model::time::to_proto;
 use tidings_core::runtime::failpoint::reach;
@@ -72,7 +73,9 @@ impl Content {
         let reported = reported.context("cannot read the bucket heartbeats")?;
         bus.sample_clock().await?;
         let now = bus.clock().now();
-        let silent_edges = silent_edges(&reported, cluster, now);
+        let clusters = ClusterRecords::open(bus).await?.all().await?;
+        let names = names_of_cluster(&clusters, cluster);
+        let silent_edges = silent_edges(&reported, cluster, &names, now);
         let of_cluster = |report: &Heartbeat| report.cluster == cluster;
         let heartbeats: Vec<_> = reported.into_iter().filter(of_cluster).collect();
         let on_edges = on_edges(&heartbeats, now);
@@ -163,9 +166,17 @@ fn on_edges(heartbeats: &[Heartbeat], now: Timestamp) -> u64 {
 }
 
 /// The edges of a cluster that do not report any more, by host. One that runs again on the same
-/// host, maybe under another name, is not silent: it has the store of the former process.
-fn silent_edges(reported: &[Heartbeat], cluster: &str, now: Timestamp) -> Vec<String> {
-    let edges = reported.iter().filter(|report| report.edge.is_some());
+/// host, maybe under another name of this cluster, is not silent: it has the store of the former
+/// process. Hosts of other clusters can have the same name, as pods do.
+fn silent_edges(
+    reported: &[Heartbeat],
+    cluster: &str,
+    names: &BTreeSet<&str>,
+    now: Timestamp,
+) -> Vec<String> {
+    let edges = reported
+        .iter()
+        .filter(|report| report.edge.is_some() && names.contains(report.cluster.as_str()));
     let (alive, silent): (Vec<_>, Vec<_>) = edges.partition(|report| is_alive(report, now));
     let running: BTreeSet<&str> = alive.iter().map(|report| report.host.as_str()).collect();
     let of_cluster = silent.iter().filter(|report| report.cluster == cluster);
@@ -322,11 +333,15 @@ mod tests {
             edge("dev", "again", 999),
             edge("dev", "renamed", 900),
             edge("prod", "renamed", 999),
+            edge("dev", "tidings-0", 900),
+            edge("other", "tidings-0", 999),
             edge("other", "far", 900),
             direct,
         ];
-        assert_eq!(silent_edges(&reported, "dev", at(1000)), ["gone"]);
-        assert_eq!(silent_edges(&reported, "prod", at(1000)), [""; 0]);
-        assert_eq!(silent_edges(&reported, "other", at(1000)), ["far"]);
+        let of_dev = BTreeSet::from(["dev", "prod"]);
+        let silent = |cluster, names| silent_edges(&reported, cluster, names, at(1000));
+        assert_eq!(silent("dev", &of_dev), ["gone", "tidings-0"]);
+        assert_eq!(silent("prod", &of_dev), [""; 0]);
+        assert_eq!(silent("other", &BTreeSet::from(["other"])), ["far"]);
     }
 }

@@ -100,6 +100,8 @@ impl Source {
                 let config = OrderedConfig {
                     deliver_policy: start,
                     filter_subject: filter.to_owned(),
+                    // The client keeps what it asked for in memory, also while nobody reads.
+                    max_batch: 64,
                     ..OrderedConfig::default()
                 };
                 let consumer = stream.create_consumer(config).await.context(UNREADABLE)?;

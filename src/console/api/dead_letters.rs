@@ -20,6 +20,8 @@ use crate::console::query::Query;
 const MOST: u64 = 1000;
 /// The most dead letters that are read for a page.
 const MOST_READ: usize = 10_000;
+/// The most bytes of the stored dead letters of a page. The rest is on the next page.
+const MOST_BYTES: usize = 4 << 20;
 /// The longest detail in a list.
 const MAX_DETAIL_BYTES: usize = 500;
 
@@ -30,6 +32,7 @@ pub async fn list(State(console): State<Arc<Console>>, RawQuery(query): RawQuery
         after: query.number("after", 0..=u64::MAX, 0)?,
         most_found: usize::try_from(query.number("limit", 1..=MOST, 100)?).unwrap_or(100),
         most_read: MOST_READ,
+        most_bytes: MOST_BYTES,
     };
     let filter = Filter {
         alert: query.text("alert"),
@@ -60,6 +63,7 @@ pub async fn show(
         after: before,
         most_found: 1,
         most_read: 1,
+        most_bytes: usize::MAX,
     };
     let bus = &console.parts.bus;
     let page = find_page(bus, &Filter::default(), part).await?;

@@ -11,6 +11,7 @@ use axum::response::sse::{Event as Message, KeepAlive, Sse};
 use futures::{Stream, StreamExt, stream};
 use serde_json::{Value, json};
 use tidings_core::Event;
+use tidings_core::model::excerpt::excerpt;
 use tidings_core::model::stored_event;
 use tidings_core::model::text::cut_bytes;
 use tokio::sync::{broadcast, mpsc};
@@ -187,6 +188,9 @@ impl Wanted {
 }
 
 fn row(event: &Event) -> Value {
+    // Every text has a bound, whatever the sender wrote.
+    let message = cut_bytes(&event.message, MAX_MESSAGE_BYTES);
+    let event = excerpt(event);
     let object = event.involved_object.clone().unwrap_or_default();
     json!({
         "id": event.id,
@@ -197,6 +201,6 @@ fn row(event: &Event) -> Value {
         "namespace": object.namespace,
         "name": object.name,
         "reason": event.reason,
-        "message": cut_bytes(&event.message, MAX_MESSAGE_BYTES),
+        "message": message,
     })
 }

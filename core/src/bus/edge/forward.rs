@@ -139,7 +139,8 @@ impl Forwarder {
     }
 
     fn note_failed(&self, error: &BusError, progress: &mut Progress) {
-        progress.is_full = matches!(error, BusError::StorageFull);
+        // Only an event that the hub stores says that it has room again.
+        progress.is_full |= matches!(error, BusError::StorageFull);
         let error = error.to_string();
         self.check.fail(error.clone());
         if progress.pace.is_due(&error, Instant::now()) {
