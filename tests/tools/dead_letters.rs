@@ -225,7 +225,7 @@ async fn the_event_of_a_dead_letter_is_known_even_if_it_is_large_and_no_longer_s
         tidings(&arguments).await
     };
 
-    let whole = dead("show", "json").await.json().remove(0);
+    let whole = dead("show", "jsonl").await.json().remove(0);
     assert_eq!(whole["event"]["message"], message.as_str());
     assert_eq!(whole["isExcerpt"], false);
     assert_eq!(
@@ -236,7 +236,7 @@ async fn the_event_of_a_dead_letter_is_known_even_if_it_is_large_and_no_longer_s
     let events = rig.jetstream().await.get_stream("EVENTS").await.unwrap();
     events.purge().await.unwrap();
     for action in ["list", "show"] {
-        let left = dead(action, "json").await.json().remove(0);
+        let left = dead(action, "jsonl").await.json().remove(0);
         assert_eq!(left["isExcerpt"], true);
         assert_eq!(left["cluster"], whole["cluster"]);
         for field in ["involvedObject", "reason", "severity", "timestamp"] {
