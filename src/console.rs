@@ -76,7 +76,7 @@ pub struct Console {
     recent: Recent,
     requests: Semaphore,
     streams: Arc<Semaphore>,
-    refusals: Mutex<LogPace>,
+    refusals: Mutex<[LogPace; 3]>,
 }
 
 impl Console {

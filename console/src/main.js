@@ -44,7 +44,7 @@ function SignIn({ problem, done }) {
 
 function Frame({ session, fail, signOut }) {
   const { page, filters } = useLocation();
-  const [title, Page] = PAGES[page] ?? PAGES.overview;
+  const [title, Page] = Object.hasOwn(PAGES, page) ? PAGES[page] : PAGES.overview;
   useEffect(() => {
     document.title = `${title} · Tidings`;
   }, [title]);

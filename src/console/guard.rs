@@ -86,7 +86,9 @@ fn refuse(console: &Console, refusal: Refusal, peer: Option<Peer>) -> Response {
         },
     );
     let reason = refusal.to_string();
-    if console.refusals.lock().is_due(&reason, Instant::now()) {
+    // A pace for each reason: a sender that alternates between two gets no line for each request.
+    let is_due = console.refusals.lock()[refusal as usize].is_due(&reason, Instant::now());
+    if is_due {
         let peer = peer.map(|Peer(address)| address.to_string());
         tracing::warn!(
             code = codes::CONSOLE_REFUSED,

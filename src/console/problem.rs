@@ -99,7 +99,7 @@ impl IntoResponse for Problem {
         let (status, code, outcome) = self.status();
         let message = self.message();
         if matches!(self, Self::Failed(_)) {
-            tracing::warn!(
+            tracing::debug!(
                 code = codes::CONSOLE_READ_FAILED,
                 error = message,
                 "console cannot read from the bus"

@@ -115,7 +115,7 @@ fn matched(delivery: &DeliveryTrace) -> AlertVerdict {
     AlertVerdict {
         alert: delivery.alert.clone(),
         verdict: Verdict::Matched.as_str(),
-        detail: format!("the event went to Provider {}", delivery.provider),
+        detail: format!("a delivery to Provider {} was planned", delivery.provider),
         is_recomputed: false,
         today: None,
     }

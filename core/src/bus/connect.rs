@@ -292,8 +292,10 @@ fn log_events(
 ) -> impl Fn(Event) -> std::future::Ready<()> + Send + Sync + 'static {
     let has_connected = AtomicBool::new(false);
     move |event| {
-        if let Event::ServerError(error) = &event {
-            violations.note(&error.to_string());
+        match &event {
+            Event::ServerError(error) => violations.note(&error.to_string()),
+            Event::Disconnected => violations.reset(),
+            _ => {}
         }
         if !matches!(event, Event::Connected) || has_connected.swap(true, Ordering::Relaxed) {
             log_event(&event);

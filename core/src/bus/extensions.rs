@@ -63,7 +63,9 @@ impl ExtensionRecords {
         if stored.len() >= MOST_RECORDS {
             let bucket = streams::EXTENSIONS;
             return Err(unavailable(format!(
-                "bucket {bucket} holds {MOST_RECORDS} records of a cluster or more"
+                "bucket {bucket} holds {MOST_RECORDS} records or more with the keys {keys}, so \
+                 the rules of this cluster are not read again: remove the annotations and fields \
+                 of Tidings from objects that need none"
             )));
         }
         let stored = stored.into_iter().map(|stored| StoredExtensions {

@@ -40,12 +40,17 @@ enum Problem {
 }
 
 impl Violations {
+    /// Forgets what was refused on the former connection: its user may have other permissions now.
+    pub(super) fn reset(&self) {
+        self.subscribe.store(0, Ordering::Relaxed);
+    }
+
     /// Notes an error that the server sent.
     pub(super) fn note(&self, error: &str) {
         let error = error.to_lowercase();
-        if error.contains("permissions violation for publish") {
+        if error.contains("permissions violation for publish to \"events.") {
             self.publish.fetch_add(1, Ordering::Relaxed);
-        } else if error.contains("permissions violation for subscription") {
+        } else if error.contains("permissions violation for subscription to \"_inbox") {
             self.subscribe.fetch_add(1, Ordering::Relaxed);
         }
     }
@@ -192,6 +197,11 @@ mod tests {
             ("nats: maximum connections exceeded", 0, false),
             (
                 "nats: permissions violation for publish to \"events.a\"",
+                1,
+                false,
+            ),
+            (
+                "nats: permissions violation for publish to \"$KV.heartbeats.a\"",
                 1,
                 false,
             ),

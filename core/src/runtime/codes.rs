@@ -278,7 +278,7 @@ pub mod log {
             "The Kubernetes API reviews tokens again.";
         CONSOLE_REFUSED, "console-refused", "warn",
             "The console refused a request, see `reason` and `peer`. Repeated lines are left out.";
-        CONSOLE_READ_FAILED, "console-read-failed", "warn",
+        CONSOLE_READ_FAILED, "console-read-failed", "debug",
             "The console could not read something from the bus, see `error`.";
         TOKENS_WITHOUT_TLS, "tokens-without-tls", "warn",
             "`ingest.auth` or `console.tokens` is set for an `address` that is not loopback, but \

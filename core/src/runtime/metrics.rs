@@ -333,6 +333,8 @@ impl Metrics {
 
     /// Notes when the last event of a cluster was received, in seconds since 1970.
     pub fn note_last_event(&self, cluster: &str, second: i64) {
+        // A clock of an edge that is ahead must not hide that its cluster becomes silent.
+        let second = second.min(jiff::Timestamp::now().as_second());
         let cluster = match self.clusters.has(cluster) {
             true => cluster,
             false => OTHER,
