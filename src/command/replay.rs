@@ -104,7 +104,10 @@ pub async fn run(arguments: ReplayArguments) -> anyhow::Result<()> {
     let mut planner = Planner::load(&arguments).await?;
     let bus = bus(&arguments.bus).await?;
     planner.clusters = ClusterRecords::open(&bus).await?.all().await?;
-    let span = Span::new(&bus, &arguments.since, &arguments.until).await?;
+    let span = match arguments.resume {
+        Some(resume) => Span::between(&bus, resume.sequence, resume.last).await?,
+        None => Span::new(&bus, &arguments.since, &arguments.until).await?,
+    };
     if !arguments.missing {
         let now = bus.clock().now();
         let options = again::Options {

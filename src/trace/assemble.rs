@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use tidings_core::bus::streams;
 use tidings_core::model::text::cut_bytes;
 use tidings_core::model::time::to_proto;
 use tidings_core::model::verdict::Verdict;
@@ -67,19 +68,21 @@ fn event_trace(found: &FoundEvent, facts: &Facts, rules: Option<&Rules>) -> Even
 
 /// Whether the routers have read the event.
 fn routing(found: &FoundEvent, facts: &Facts, deliveries: &[DeliveryTrace]) -> &'static str {
-    match facts.routed_up_to {
+    match facts.routers {
         _ if !deliveries.is_empty() => "routed",
         _ if found.sequence == 0 => "unknown",
-        Some(routed) if found.sequence <= routed => "routed",
-        Some(_) => "waits",
-        None => "waits",
+        Some(routers) if found.sequence <= routers.routed_up_to => "routed",
+        // An earlier event holds the position back.
+        Some(routers) if found.sequence <= routers.read_up_to => "unknown",
+        Some(_) | None => "waits",
     }
 }
 
 /// What each Alert decided: the closest first, those that do not name the object last.
 fn verdicts(explained: Vec<AlertExplanation>, deliveries: &[DeliveryTrace]) -> Vec<AlertVerdict> {
     let mut proven: BTreeMap<&str, &DeliveryTrace> = BTreeMap::new();
-    for delivery in deliveries {
+    // A replay was planned with later rules, and says nothing of the first verdict.
+    for delivery in deliveries.iter().filter(|it| it.generation == Some(0)) {
         proven.entry(&delivery.alert).or_insert(delivery);
     }
     let mut verdicts: Vec<_> = explained
@@ -203,8 +206,9 @@ fn delivery_entries(delivery: &DeliveryTrace) -> Vec<Entry> {
     };
     let to = format!("Provider {} ({})", delivery.provider, delivery.kind);
     let replay = match delivery.generation {
-        Some(0) | None => String::new(),
+        Some(0) => String::new(),
         Some(generation) => format!(" as replay {generation}"),
+        None => " as a replay".to_owned(),
     };
     let planned = format!(
         "Alert {} matched, delivery to {to} planned{replay}",
@@ -280,7 +284,8 @@ fn notes(
         let message = "an event waits for a router: see `tidings status`";
         note("not-routed", message.to_owned());
     }
-    if events.iter().any(is_without_a_trace) {
+    let is_read = !facts.cut.contains(streams::OUTCOMES);
+    if is_read && events.iter().any(is_without_a_trace) {
         let message = "an event matches with today's rules, and nothing is known of its delivery: \
                        the rules changed since, or OUTCOMES (3 days) no longer holds how it ended";
         note("no-delivery", message.to_owned());

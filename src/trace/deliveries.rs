@@ -14,8 +14,9 @@ use super::gather::Facts;
 use super::report::{AttemptTrace, DeliveryTrace};
 use crate::command::tool::time;
 
-/// The most replays that are recognized by the id of a delivery.
-const MOST_GENERATIONS: u32 = 1000;
+/// The most generations that are recognized by the id of a delivery. Those of `tidings replay` are
+/// far above: their number is known only while the delivery is stored.
+const MOST_GENERATIONS: u32 = 20;
 
 /// What the streams hold of one delivery.
 #[derive(Default)]
@@ -109,7 +110,9 @@ impl<'a> Parts<'a> {
     fn trace(self, id: &str, event_id: &str, facts: &Facts) -> DeliveryTrace {
         let provider = self.provider.cloned().unwrap_or_default();
         let (namespace, name) = self.alert.unwrap_or_default();
-        let generation = self.generation.or_else(|| {
+        // Outcomes of replays do not say when the delivery was planned.
+        let is_first = self.planned_at.is_some().then_some(0);
+        let generation = self.generation.or(is_first).or_else(|| {
             let provider = (provider.namespace.as_str(), provider.name.as_str());
             generation_of(id, event_id, (namespace, name), provider)
         });

@@ -4,6 +4,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
 
+use anyhow::Context as _;
+use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use jiff::Timestamp;
 use tidings_core::bus::pending_deliveries::PendingDelivery;
 use tidings_core::bus::search::SearchEnd;
@@ -62,6 +64,15 @@ pub struct FoundOutcome {
     pub outcome: PublishedOutcome,
 }
 
+/// Where the routers are in EVENTS.
+#[derive(Clone, Copy, Debug)]
+pub struct RouterPosition {
+    /// All deliveries of the events up to this sequence are stored.
+    pub routed_up_to: u64,
+    /// The last event that a router received.
+    pub read_up_to: u64,
+}
+
 /// Everything that is known of the wanted events.
 #[derive(Clone, Debug, Default)]
 pub struct Facts {
@@ -81,8 +92,8 @@ pub struct Facts {
     pub dead_letters: Vec<DeadLetter>,
     /// The streams that were not read to the end.
     pub cut: BTreeSet<&'static str>,
-    /// Routers have stored all deliveries of the events up to this sequence.
-    pub routed_up_to: Option<u64>,
+    /// `None` if no router ever ran.
+    pub routers: Option<RouterPosition>,
 }
 
 /// Reads everything about the wanted events.
@@ -92,7 +103,7 @@ pub struct Facts {
 pub async fn gather(bus: &Bus, request: &Request) -> anyhow::Result<Facts> {
     let reading = Reading::of(bus).await?;
     let mut facts = Facts {
-        routed_up_to: routed_up_to(bus).await,
+        routers: routers(bus).await?,
         reading,
         ..Facts::default()
     };
@@ -105,11 +116,23 @@ pub async fn gather(bus: &Bus, request: &Request) -> anyhow::Result<Facts> {
     Ok(facts)
 }
 
-/// Where the routers are in EVENTS; `None` if there is no consumer yet.
-async fn routed_up_to(bus: &Bus) -> Option<u64> {
+/// Where the routers are in EVENTS; `None` if they have no consumer yet.
+async fn routers(bus: &Bus) -> anyhow::Result<Option<RouterPosition>> {
+    const UNREADABLE: &str = "cannot read the position of the routers";
     let events = bus.jetstream().get_stream_no_info(streams::EVENTS).await;
-    let info = events.ok()?.consumer_info(streams::ROUTER).await.ok()?;
-    Some(info.ack_floor.stream_sequence)
+    let info = match events
+        .context(UNREADABLE)?
+        .consumer_info(streams::ROUTER)
+        .await
+    {
+        Ok(info) => info,
+        Err(error) if error.kind() == ConsumerInfoErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error).context(UNREADABLE),
+    };
+    Ok(Some(RouterPosition {
+        routed_up_to: info.ack_floor.stream_sequence,
+        read_up_to: info.delivered.stream_sequence,
+    }))
 }
 
 async fn find_events(bus: &Bus, request: &Request, facts: &mut Facts) -> anyhow::Result<()> {

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context as _, bail, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
-use tidings_core::Delivery;
 use tidings_core::bus::Bus;
+use tidings_core::{Delivery, Event};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::time::{Instant, sleep, sleep_until};
 
@@ -19,11 +19,16 @@ const SAMPLES: usize = 5;
 /// How often it is asked whether the deliveries of a Provider ended.
 const ASK_EVERY: Duration = Duration::from_millis(100);
 
-/// Where a replay goes on: its generation, and the sequence of the first event.
+/// Where a replay goes on. Times before now select other events later, so it has the sequences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Resume {
     pub generation: u32,
+    /// The next event.
     pub sequence: u64,
+    /// How many deliveries of this event are stored.
+    pub stored: usize,
+    /// The last event.
+    pub last: u64,
 }
 
 /// What a replay would store.
@@ -44,6 +49,8 @@ impl Resume {
         Self {
             generation: u32::try_from(now.as_second() / 60).unwrap_or(u32::MAX),
             sequence: 0,
+            stored: 0,
+            last: u64::MAX,
         }
     }
 }
@@ -52,20 +59,29 @@ impl std::str::FromStr for Resume {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let parts = text.split_once('.');
-        let parsed = parts.and_then(|(generation, sequence)| {
-            Some(Self {
+        let parts: Vec<&str> = text.split('.').collect();
+        let parsed = || match parts[..] {
+            [generation, sequence, stored, last] => Some(Self {
                 generation: generation.parse().ok().filter(|number| *number > 0)?,
                 sequence: sequence.parse().ok()?,
-            })
-        });
-        parsed.ok_or_else(|| "expected what an interrupted replay printed".to_owned())
+                stored: stored.parse().ok()?,
+                last: last.parse().ok()?,
+            }),
+            _ => None,
+        };
+        parsed().ok_or_else(|| "expected what an interrupted replay printed".to_owned())
     }
 }
 
 impl std::fmt::Display for Resume {
     fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(formatter, "{}.{}", self.generation, self.sequence)
+        let Self {
+            generation,
+            sequence,
+            stored,
+            last,
+        } = self;
+        write!(formatter, "{generation}.{sequence}.{stored}.{last}")
     }
 }
 
@@ -123,7 +139,7 @@ async fn preview(
             return Ok(());
         }
         let before = preview.deliveries;
-        for delivery in planner.plan(event, sequence, resume.generation) {
+        for delivery in planned(planner, event, sequence, resume) {
             if preview.samples.len() < SAMPLES {
                 preview.samples.push(line(&delivery, event));
             }
@@ -142,6 +158,21 @@ async fn preview(
     })
     .await?;
     Ok(preview)
+}
+
+/// The deliveries of an event that are not stored yet.
+fn planned(
+    planner: &Planner,
+    event: &Event,
+    sequence: u64,
+    resume: Resume,
+) -> impl Iterator<Item = Delivery> {
+    let stored = match sequence == resume.sequence {
+        true => resume.stored,
+        false => 0,
+    };
+    let deliveries = planner.plan(event, sequence, resume.generation);
+    deliveries.into_iter().skip(stored)
 }
 
 fn parties(delivery: &Delivery) -> (String, String) {
@@ -184,14 +215,22 @@ async fn store_all(
     let progress = progress(preview.deliveries);
     let pause = Duration::from_secs(1) / options.rate.max(1);
     let mut next = Instant::now();
+    let last = preview.sequences.last().copied().unwrap_or_default();
     for sequence in &preview.sequences {
-        let resume = Resume {
+        let is_first = *sequence == options.resume.sequence;
+        let mut resume = Resume {
             sequence: *sequence,
+            stored: if is_first { options.resume.stored } else { 0 },
+            last,
             ..options.resume
         };
-        let how = || format!("interrupted; go on with the same flags and --resume {resume}");
-        let event = span::event_at(bus, *sequence).await.with_context(how)?;
-        for delivery in planner.plan(&event, *sequence, resume.generation) {
+        let how = |resume: Resume| {
+            format!("interrupted; go on with the same flags and --resume {resume}")
+        };
+        let event = span::event_at(bus, *sequence)
+            .await
+            .with_context(|| how(resume))?;
+        for delivery in planned(planner, &event, *sequence, resume) {
             let stored = async {
                 sleep_until(next).await;
                 wait_for_room(bus, &delivery, &progress).await?;
@@ -201,9 +240,10 @@ async fn store_all(
                 anyhow::Ok(())
             };
             tokio::select! {
-                stored = stored => stored.with_context(how)?,
-                () = is_interrupted(&mut interrupted) => bail!(how()),
+                stored = stored => stored.with_context(|| how(resume))?,
+                () = is_interrupted(&mut interrupted) => bail!(how(resume)),
             }
+            resume.stored += 1;
             progress.inc(1);
             next = Instant::now() + pause;
         }
@@ -249,15 +289,23 @@ mod tests {
     #[test]
     fn a_replay_goes_on_where_it_was_interrupted() {
         let new = Resume::new(jiff::Timestamp::from_second(1_800_000_000).unwrap());
-        assert_eq!(new.to_string(), "30000000.0");
-        assert_eq!(
-            "30000000.17".parse(),
-            Ok(Resume {
-                sequence: 17,
-                ..new
-            })
-        );
-        for wrong in ["", "1", "0.1", "a.1", "1.b"] {
+        let interrupted = Resume {
+            sequence: 17,
+            stored: 2,
+            last: 40,
+            ..new
+        };
+        assert_eq!(interrupted.to_string(), "30000000.17.2.40");
+        assert_eq!("30000000.17.2.40".parse(), Ok(interrupted));
+        for wrong in [
+            "",
+            "1",
+            "1.17",
+            "0.1.0.2",
+            "a.1.0.2",
+            "1.b.0.2",
+            "1.1.0.2.3",
+        ] {
             assert!(wrong.parse::<Resume>().is_err(), "{wrong}");
         }
     }

@@ -57,6 +57,23 @@ impl Span {
         })
     }
 
+    /// The events from one sequence to another, of a replay that goes on. Neither is later than what
+    /// the routers had routed when it began.
+    ///
+    /// # Errors
+    /// The first event is no longer stored, or EVENTS cannot be read.
+    pub async fn between(bus: &Bus, first: u64, last: u64) -> anyhow::Result<Self> {
+        let events = stream(bus, streams::EVENTS).await?;
+        let message = events.direct_get(first).await.with_context(|| {
+            format!("event {first} of the stream EVENTS cannot be read; start another replay")
+        })?;
+        Ok(Self {
+            from: to_timestamp(message.time)?,
+            to: Timestamp::MAX,
+            routed_up_to: last,
+        })
+    }
+
     /// Checks that OUTCOMES holds the outcomes since the start of the span. Without them, a
     /// delivery that ended looks like a missing one.
     ///
