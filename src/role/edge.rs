@@ -5,7 +5,7 @@
 //! accept events. Whatever concerns the hub is a warning of `/readyz`.
 
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use anyhow::Context as _;
@@ -29,6 +29,7 @@ use tokio::time::sleep;
 use crate::nats_server::NatsServer;
 use crate::process::Process;
 use crate::role::bus::{SAMPLE_FRESH_FOR, WRITE_CHECK_FRESH_FOR, retry_setup};
+use crate::role::heartbeat::LastReport;
 use crate::role::{Context, heartbeat, ingest};
 
 /// The pause before the hub is tried again with settings that are invalid now.
@@ -50,16 +51,21 @@ pub async fn run(settings: Settings, executable: Option<PathBuf>) -> anyhow::Res
         .await??
     };
     let started = Process::start(settings, Role::Ingest).await;
+    let last_report = Arc::new(OnceLock::new());
     let result = match started {
         Ok(process) => {
             let roles = async |context: &Context| {
                 let endpoint = ingest::serve(context, listener).await?;
-                start(context, endpoint, &server).await
+                start(context, endpoint, &server, &last_report).await
             };
             process.run(roles).await
         }
         Err(error) => Err(error),
     };
+    // Only now no sender's event can be stored any more.
+    if let Some(last_report) = last_report.get() {
+        last_report.send().await;
+    }
     tokio::task::spawn_blocking(move || server.stop()).await?;
     result
 }
@@ -98,6 +104,7 @@ async fn start(
     context: &Context,
     endpoint: ingest::Endpoint,
     server: &NatsServer,
+    last_report: &Arc<OnceLock<LastReport>>,
 ) -> anyhow::Result<()> {
     let (settings, state) = (&context.settings, Arc::new(EdgeState::default()));
     let check = context.health.check("bus", Some(SAMPLE_FRESH_FOR));
@@ -126,6 +133,7 @@ async fn start(
         edge,
         state,
         quota,
+        last_report: last_report.clone(),
     };
     context.tasks.spawn(hub.run());
     Ok(())
@@ -147,6 +155,7 @@ struct Hub {
     edge: Bus,
     state: Arc<EdgeState>,
     quota: Quota,
+    last_report: Arc<OnceLock<LastReport>>,
 }
 
 impl Hub {
@@ -157,7 +166,9 @@ impl Hub {
             return;
         };
         let (context, cluster) = (&self.context, &self.context.settings.cluster);
-        heartbeat::start_edge(context, &hub, &self.edge, self.state.clone());
+        let last_report = heartbeat::start_edge(context, &hub, &self.edge, &self.state);
+        // This is the only place that sets it.
+        let _ = self.last_report.set(last_report);
         let holding = &context.stop.holding;
         let quota = self.quota.clone();
         tokio::spawn(quota.follow(hub.clone(), cluster.clone(), holding.clone()));

@@ -33,29 +33,49 @@ const MOST_OF_A_REASON: usize = 500;
 
 /// Reports until the process stops, then removes the report.
 pub fn start(context: &Context, bus: &Bus) {
-    spawn(context, bus, bus, None);
-}
-
-/// Reports to the hub what an edge stores on its own server.
-pub fn start_edge(context: &Context, hub: &Bus, edge: &Bus, state: Arc<EdgeState>) {
-    spawn(context, hub, edge, Some(state));
-}
-
-fn spawn(context: &Context, bus: &Bus, stores: &Bus, edge: Option<Arc<EdgeState>>) {
-    let reporter = Reporter {
-        bus: bus.clone(),
-        stores: stores.clone(),
-        edge,
-        health: context.health.clone(),
-        heartbeat: described(context.role, &context.settings, bus.clock().now()),
-        credentials: context.settings.nats.credentials.clone(),
-        metrics: context.metrics.clone(),
-        has_ingest: matches!(context.role, Role::Up | Role::Ingest),
-    };
+    let reporter = Reporter::new(context, bus, bus, None);
     let stop = context.stop.pulling.clone();
-    context.tasks.spawn(reporter.run(stop));
+    context.tasks.spawn(async move {
+        let reporter = reporter.report_until(stop).await;
+        let _ = timeout(REMOVE_WITHIN, reporter.remove()).await;
+    });
 }
 
+/// Reports to the hub what an edge stores on its own server, until the process has ended its work.
+/// Returns what to report last.
+pub fn start_edge(context: &Context, hub: &Bus, edge: &Bus, state: &Arc<EdgeState>) -> LastReport {
+    let reporter = Reporter::new(context, hub, edge, Some(state.clone()));
+    let stop = context.stop.holding.clone();
+    tokio::spawn(reporter.clone().report_until(stop));
+    LastReport(reporter)
+}
+
+/// The report of an edge that has stopped storing events.
+pub struct LastReport(Reporter);
+
+impl LastReport {
+    /// Removes the report if the hub has all events. An edge that stops with events is silent then,
+    /// not gone.
+    pub async fn send(&self) {
+        let Self(reporter) = self;
+        let mut reporter = reporter.clone();
+        reporter.look();
+        let Some((state, backlog)) = reporter.edge.clone().zip(reporter.heartbeat.edge.as_mut())
+        else {
+            return;
+        };
+        let waiting = reporter.stores.waiting_for_hub(&state).await;
+        // Without an answer some may wait.
+        backlog.waiting = waiting.unwrap_or_else(|_| backlog.waiting.max(1));
+        let has_all = backlog.waiting == 0;
+        let _ = match has_all {
+            true => timeout(REMOVE_WITHIN, reporter.remove()).await.is_ok(),
+            false => timeout(REMOVE_WITHIN, reporter.report()).await.is_ok(),
+        };
+    }
+}
+
+#[derive(Clone)]
 struct Reporter {
     bus: Bus,
     /// Where the process stores events.
@@ -70,7 +90,25 @@ struct Reporter {
 }
 
 impl Reporter {
-    async fn run(mut self, stop: CancellationToken) {
+    fn new(context: &Context, bus: &Bus, stores: &Bus, edge: Option<Arc<EdgeState>>) -> Self {
+        let mut heartbeat = described(context.role, &context.settings, bus.clock().now());
+        // After a restart the storage is the same, and so is the report.
+        if let Some(storage) = edge.as_ref().and_then(|state| state.storage()) {
+            storage.clone_into(&mut heartbeat.process);
+        }
+        Self {
+            bus: bus.clone(),
+            stores: stores.clone(),
+            edge,
+            health: context.health.clone(),
+            heartbeat,
+            credentials: context.settings.nats.credentials.clone(),
+            metrics: context.metrics.clone(),
+            has_ingest: matches!(context.role, Role::Up | Role::Ingest),
+        }
+    }
+
+    async fn report_until(mut self, stop: CancellationToken) -> Self {
         let (mut due, mut pause) = (Instant::now(), REPORT_EVERY);
         while !stop.is_cancelled() {
             let is_changed = self.look();
@@ -87,14 +125,12 @@ impl Reporter {
             }
             stop.run_until_cancelled(sleep(LOOK_EVERY)).await;
         }
-        // An edge that stops with events is silent then, not gone.
-        self.look();
-        let holds_events = self.heartbeat.edge.is_some_and(|edge| edge.waiting > 0);
-        // Without an answer the report counts as alive for 20 s.
-        let _ = match holds_events {
-            true => timeout(REMOVE_WITHIN, self.bus.report_heartbeat(&self.heartbeat)).await,
-            false => timeout(REMOVE_WITHIN, self.bus.remove_heartbeat(&self.heartbeat)).await,
-        };
+        self
+    }
+
+    async fn remove(&self) {
+        // The report then counts as alive for 20 s.
+        let _ = self.bus.remove_heartbeat(&self.heartbeat).await;
     }
 
     /// Notes when the credentials expire that the next connection would use.

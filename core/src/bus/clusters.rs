@@ -114,6 +114,29 @@ impl ClusterRecords {
         Ok(stored.is_some())
     }
 
+    /// Removes a name that a new cluster gets from the former names of all others but one. The name
+    /// does not return to them when the new cluster is removed.
+    ///
+    /// # Errors
+    /// Some may still have the name.
+    pub async fn take_name(&self, name: &str, except: Option<&str>) -> Result<(), BusError> {
+        let has_had = |cluster: &Cluster| cluster.former_names.iter().any(|it| it == name);
+        let all = self.all().await?;
+        let others = all
+            .values()
+            .filter(|it| Some(it.name.as_str()) != except && has_had(it));
+        for other in others {
+            // Until no other process changes the record meanwhile.
+            while let (Some(mut cluster), revision) = self.load(&other.name).await? {
+                cluster.former_names.retain(|it| it != name);
+                if self.store(&cluster, revision).await? {
+                    break;
+                }
+            }
+        }
+        Ok(())
+    }
+
     /// Deletes a cluster.
     ///
     /// # Errors

@@ -29,6 +29,7 @@ mod round;
 mod stored;
 pub mod watch;
 
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -47,6 +48,8 @@ pub struct EdgeState {
     waiting: AtomicU64,
     oldest_ms: AtomicU64,
     quota: Mutex<EdgeQuota>,
+    /// Identifies the storage.
+    storage: OnceLock<String>,
 }
 
 impl EdgeState {
@@ -56,6 +59,12 @@ impl EdgeState {
             waiting: self.waiting.load(Ordering::Relaxed),
             oldest_ms: self.oldest_ms.load(Ordering::Relaxed),
         }
+    }
+
+    /// Identifies the storage of the edge, also after a restart of the process or on another host:
+    /// the time at which its stream was created, in nanoseconds.
+    pub fn storage(&self) -> Option<&str> {
+        self.storage.get().map(String::as_str)
     }
 
     /// The quota that the edge knew last, as it was recorded before the process started.
@@ -96,6 +105,20 @@ impl Bus {
         state.note_forwarded(forwarded.map_err(unavailable)?);
         let quota = self.edge_quota().await.map_err(unavailable)?;
         *state.quota.lock() = quota;
+        let stream = self.jetstream.get_stream(streams::EVENTS).await;
+        let stream =
+            stream.map_err(|error| unavailable(BusError::Unavailable(error.to_string())))?;
+        let created = stream.cached_info().created.unix_timestamp_nanos();
+        state.storage.get_or_init(|| format!("edge_{created:x}"));
         Ok(())
+    }
+
+    /// How many events the hub does not have, counted now.
+    ///
+    /// # Errors
+    /// The server of the edge does not answer.
+    pub async fn waiting_for_hub(&self, state: &EdgeState) -> Result<u64, BusError> {
+        let last = self.last_event().await?;
+        Ok(last.saturating_sub(state.forwarded()))
     }
 }

@@ -137,6 +137,10 @@ pub mod log {
             "A consumer has passed stored deliveries without delivering them, which happens after \
              damage to a block. Delete the `consumer` of DELIVERIES: workers recreate it, and it \
              delivers everything that is stored.";
+        EDGE_BACKLOGS_UNREADABLE, "edge-backlogs-unreadable", "warn",
+            "A router cannot read what waits on edges, see `error`: \
+             `tidings_fleet_edge_events_waiting` is not current. If permissions are refused, run \
+             `tidings fleet update`.";
         HEARTBEAT_NOT_WRITTEN, "heartbeat-not-written", "debug",
             "The process could not report that it runs, see `error`. `tidings status` shows it as \
              missing after 20 s; nothing else depends on it.";

@@ -2,24 +2,26 @@
 //! of the edges themselves are often scraped in their clusters only.
 
 use std::collections::{BTreeMap, HashSet};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::bus::Bus;
 use crate::bus::heartbeats::is_alive;
 use crate::model::time::{between, from_proto};
+use crate::runtime::codes::log as codes;
+use crate::runtime::log_pace::LogPace;
 use crate::runtime::metrics::Metrics;
+use crate::runtime::metrics::bounded::{MOST_CLUSTERS, OTHER};
 use crate::runtime::metrics::labels::ClusterLabel;
 use crate::wire::Heartbeat;
 
 /// How often the reports are read.
 const READ_EVERY: Duration = Duration::from_secs(10);
-/// The most clusters that have a series of their own: those with the most events.
-const MOST_CLUSTERS: usize = 500;
-/// The series of all others.
-const OTHERS: &str = "*";
+/// The longest pause after errors.
+const LONGEST_PAUSE: Duration = Duration::from_secs(120);
 
 /// What waits on the edges of a cluster.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -30,18 +32,30 @@ struct Backlog {
 
 /// Reads the reports again and again until `stop`.
 pub async fn run(bus: Bus, metrics: Metrics, stop: CancellationToken) {
-    let mut shown = HashSet::new();
-    let mut ticks = tokio::time::interval(READ_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    while stop.run_until_cancelled(ticks.tick()).await.is_some() {
-        let reading = stop.run_until_cancelled(bus.heartbeats());
-        // An error shows in `tidings_bus_up`; the metrics keep their last values.
-        if let Some(Ok(reports)) = reading.await {
-            show(
-                &bounded(of(&reports, bus.clock().now())),
-                &metrics,
-                &mut shown,
-            );
+    let (mut shown, mut pace) = (HashSet::new(), LogPace::default());
+    let mut pause = Duration::ZERO;
+    while stop.run_until_cancelled(sleep(pause)).await.is_some() {
+        let Some(read) = stop.run_until_cancelled(bus.heartbeats()).await else {
+            return;
+        };
+        match read {
+            Ok(reports) => {
+                pace.reset();
+                pause = READ_EVERY;
+                let backlogs = bounded(of(&reports, bus.clock().now()));
+                show(&backlogs, &metrics, &mut shown);
+            }
+            // The client logs each refusal of the server, so a user without permission asks rarely.
+            Err(error) => {
+                pause = (pause * 2).clamp(READ_EVERY, LONGEST_PAUSE);
+                if pace.is_due(&error.to_string(), Instant::now()) {
+                    tracing::warn!(
+                        code = codes::EDGE_BACKLOGS_UNREADABLE,
+                        %error,
+                        "cannot read what waits on edges, retrying"
+                    );
+                }
+            }
         }
     }
 }
@@ -72,26 +86,16 @@ fn show(
     *shown = now;
 }
 
-/// The backlog of each cluster with an edge. What a silent edge holds ages meanwhile. Of processes
-/// on one host only the last report counts: an edge that restarts is another process.
+/// The backlog of each cluster with an edge. What a silent edge holds ages meanwhile.
 fn of(reports: &[Heartbeat], now: Timestamp) -> BTreeMap<String, Backlog> {
-    let mut last: BTreeMap<(&str, &str), &Heartbeat> = BTreeMap::new();
-    for report in reports.iter().filter(|report| report.edge.is_some()) {
-        let known = last
-            .entry((report.cluster.as_str(), report.host.as_str()))
-            .or_insert(report);
-        if from_proto(known.at) < from_proto(report.at) {
-            *known = report;
-        }
-    }
     let mut backlogs: BTreeMap<String, Backlog> = BTreeMap::new();
-    for ((cluster, _), report) in last {
-        let edge = report.edge.unwrap_or_default();
+    for report in reports {
+        let Some(edge) = report.edge else { continue };
         let age = match (edge.waiting, is_alive(report, now)) {
             (0, _) | (_, true) => Duration::ZERO,
             _ => from_proto(report.at).map_or(Duration::ZERO, |at| between(at, now)),
         };
-        let backlog = backlogs.entry(cluster.to_owned()).or_default();
+        let backlog = backlogs.entry(report.cluster.clone()).or_default();
         backlog.waiting = backlog.waiting.saturating_add(edge.waiting);
         let oldest = Duration::from_millis(edge.oldest_ms).saturating_add(age);
         backlog.oldest = backlog.oldest.max(oldest);
@@ -114,7 +118,7 @@ fn bounded(backlogs: BTreeMap<String, Backlog>) -> BTreeMap<String, Backlog> {
             waiting: sum.waiting.saturating_add(backlog.waiting),
             oldest: sum.oldest.max(backlog.oldest),
         });
-    bounded.insert(OTHERS.to_owned(), sum);
+    bounded.insert(OTHER.to_owned(), sum);
     bounded
 }
 
@@ -148,7 +152,6 @@ mod tests {
             ..Heartbeat::default()
         };
         let reports = [
-            report("dev", "a", 990, 9),
             report("dev", "a", 1000, 3),
             report("dev", "b", 999, 2),
             report("silent", "c", 900, 5),
@@ -176,7 +179,7 @@ mod tests {
             .collect();
         let bounded = bounded(of(&reports, at(1000)));
         assert_eq!(bounded.len(), MOST_CLUSTERS + 1);
-        assert_eq!(bounded[OTHERS].waiting, 1 + 2);
+        assert_eq!(bounded[OTHER].waiting, 1 + 2);
         assert!(bounded.contains_key(&format!("c{count}")));
     }
 

@@ -4,7 +4,7 @@
 //! help text and its row in `docs/reference/metrics.md` (`make docs`) follow from it. Names have
 //! the form `tidings_<subsystem>_<what>_<unit|total>`; the field is the name without `tidings_`.
 
-mod bounded;
+pub(super) mod bounded;
 pub mod labels;
 
 use std::sync::Arc;

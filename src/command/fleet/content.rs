@@ -165,9 +165,8 @@ fn on_edges(heartbeats: &[Heartbeat], now: Timestamp) -> u64 {
     backlogs.map(|backlog| backlog.waiting).sum()
 }
 
-/// The edges of a cluster that do not report any more, by host. One that runs again on the same
-/// host, maybe under another name of this cluster, is not silent: it has the store of the former
-/// process. Hosts of other clusters can have the same name, as pods do.
+/// The edges of a cluster that do not report any more, by host. One that runs again, maybe under
+/// another name of this cluster, is not silent.
 fn silent_edges(
     reported: &[Heartbeat],
     cluster: &str,
@@ -178,11 +177,17 @@ fn silent_edges(
         .iter()
         .filter(|report| report.edge.is_some() && names.contains(report.cluster.as_str()));
     let (alive, silent): (Vec<_>, Vec<_>) = edges.partition(|report| is_alive(report, now));
-    let running: BTreeSet<&str> = alive.iter().map(|report| report.host.as_str()).collect();
-    let of_cluster = silent.iter().filter(|report| report.cluster == cluster);
-    let hosts: BTreeSet<&str> = of_cluster.map(|report| report.host.as_str()).collect();
-    let hosts = hosts.difference(&running).take(MOST_LISTED);
-    hosts.map(|host| (*host).to_owned()).collect()
+    let running: BTreeSet<&str> = alive.iter().map(|report| report.process.as_str()).collect();
+    let hosts: BTreeSet<&str> = silent
+        .iter()
+        .filter(|report| report.cluster == cluster && !running.contains(report.process.as_str()))
+        .map(|report| report.host.as_str())
+        .collect();
+    hosts
+        .into_iter()
+        .take(MOST_LISTED)
+        .map(str::to_owned)
+        .collect()
 }
 
 impl Ids {
@@ -313,11 +318,12 @@ mod tests {
     }
 
     #[test]
-    fn an_edge_is_silent_until_one_runs_on_its_host() {
+    fn an_edge_is_silent_until_it_runs_again() {
         let at = |second| Timestamp::from_second(second).unwrap();
-        let edge = |cluster: &str, host: &str, second| Heartbeat {
+        let edge = |cluster: &str, process: &str, second| Heartbeat {
             cluster: cluster.to_owned(),
-            host: host.to_owned(),
+            process: process.to_owned(),
+            host: format!("host-of-{process}"),
             at: Some(to_proto(at(second))),
             edge: Some(EdgeBacklog::default()),
             ..Heartbeat::default()
@@ -327,21 +333,19 @@ mod tests {
             ..edge("dev", "direct", 900)
         };
         let reported = [
-            edge("dev", "gone", 900),
             edge("dev", "gone", 950),
-            edge("dev", "again", 900),
-            edge("dev", "again", 999),
+            edge("dev", "running", 999),
             edge("dev", "renamed", 900),
             edge("prod", "renamed", 999),
-            edge("dev", "tidings-0", 900),
-            edge("other", "tidings-0", 999),
+            edge("dev", "same", 900),
+            edge("other", "same", 999),
             edge("other", "far", 900),
             direct,
         ];
         let of_dev = BTreeSet::from(["dev", "prod"]);
         let silent = |cluster, names| silent_edges(&reported, cluster, names, at(1000));
-        assert_eq!(silent("dev", &of_dev), ["gone", "tidings-0"]);
+        assert_eq!(silent("dev", &of_dev), ["host-of-gone", "host-of-same"]);
         assert_eq!(silent("prod", &of_dev), [""; 0]);
-        assert_eq!(silent("other", &BTreeSet::from(["other"])), ["far"]);
+        assert_eq!(silent("other", &BTreeSet::from(["other"])), ["host-of-far"]);
     }
 }

@@ -112,6 +112,7 @@ pub async fn add(arguments: AddArguments) -> anyhow::Result<()> {
         public_key: issued.public_key,
         ..cluster
     };
+    records.take_name(name, None).await?;
     let revision = records.load(name).await?.1;
     let stored = records.store(&cluster, revision).await?;
     ensure!(stored, "cluster {name} was added by another process");

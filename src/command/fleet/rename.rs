@@ -336,6 +336,7 @@ impl Fleet {
             public_key: issued.public_key,
             ..renamed
         };
+        records.take_name(&new, Some(old)).await?;
         let stored = records.store(&renamed, revision).await?;
         ensure!(
             stored,

@@ -57,8 +57,8 @@ impl Span {
         })
     }
 
-    /// The events from one sequence to another, of a replay that goes on. Neither is later than what
-    /// the routers had routed when it began.
+    /// The events from one sequence to another, of a replay that goes on. Neither is later than
+    /// what the routers had routed when it began.
     ///
     /// # Errors
     /// The first event is no longer stored, or EVENTS cannot be read.

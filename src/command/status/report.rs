@@ -220,29 +220,15 @@ fn cluster(name: &str, ingests: &[&Heartbeat], reading: &Reading) -> Cluster {
         ingests: alive.len(),
         reported_seconds_ago: seconds_since(reported.max(), now),
         versions: versions.into_iter().map(str::to_owned).collect(),
-        edge: edges(ingests, now),
+        edge: edges(ingests),
         last_event_at: last_event.map(text),
         silent_seconds: seconds_since(last_event, now),
     }
 }
 
-/// The backlog of all edges of a cluster, each of which has a storage of its own. An edge that does
-/// not run counts with its last report, unless one runs on its host: that is the same one after a
-/// restart.
-fn edges(ingests: &[&Heartbeat], now: Timestamp) -> Option<Edge> {
-    let edges = ingests.iter().filter(|report| report.edge.is_some());
-    let (running, ended): (Vec<&Heartbeat>, Vec<_>) =
-        edges.copied().partition(|report| is_alive(report, now));
-    let mut last_of_host = BTreeMap::<&str, &Heartbeat>::new();
-    let is_running = |host: &str| running.iter().any(|report| report.host == host);
-    for report in ended.into_iter().filter(|report| !is_running(&report.host)) {
-        let last = last_of_host.entry(&report.host).or_insert(report);
-        if from_proto(last.at) < from_proto(report.at) {
-            *last = report;
-        }
-    }
-    let all = running.into_iter().chain(last_of_host.into_values());
-    let backlogs = all.filter_map(|report| report.edge);
+/// The backlog of all edges of a cluster. One that does not run counts with its last report.
+fn edges(ingests: &[&Heartbeat]) -> Option<Edge> {
+    let backlogs = ingests.iter().filter_map(|report| report.edge);
     backlogs
         .map(|backlog| Edge {
             waiting: backlog.waiting,

@@ -254,29 +254,16 @@ fn edge(host: &str, waiting: u64, oldest_ms: u64, reported_seconds_ago: i64) -> 
 }
 
 #[test]
-fn all_edges_of_a_cluster_count_and_one_that_was_restarted_counts_once() {
+fn all_edges_of_a_cluster_count() {
     for (edges, expected) in [
         (
             vec![edge("a", 3, 9_000, 1), edge("b", 4, 70_000, 2)],
             (7, 70),
         ),
-        // A restart leaves the report of the killed process.
-        (
-            vec![edge("a", 3, 9_000, 1), edge("a", 900, 80_000, 50)],
-            (3, 9),
-        ),
         // One that does not run has still stored its events.
         (
             vec![edge("a", 3, 9_000, 1), edge("b", 4, 70_000, 50)],
             (7, 70),
-        ),
-        (
-            vec![edge("b", 4, 70_000, 50), edge("b", 900, 80_000, 90)],
-            (4, 70),
-        ),
-        (
-            vec![edge("b", 900, 80_000, 90), edge("b", 4, 70_000, 50)],
-            (4, 70),
         ),
     ] {
         let mut reading = well();

@@ -44,6 +44,7 @@ async fn a_cluster_is_not_removed_while_its_edge_is_silent() {
         (planned(&site).await["silentEdges"] == serde_json::json!([])).then_some(())
     })
     .await;
+    assert_eq!(planned(&site).await["heartbeats"], 1, "it is the same edge");
     edge.kill().await;
     let forced = [&remove[..], &["--discard-waiting"]].concat();
     let removed = site.fleet.run(&forced).await;
@@ -57,7 +58,7 @@ async fn routers_show_what_waits_on_edges() {
     let site = Site::new().await;
     let streams = site.fleet.streams().await;
     let router = site.router("5m").await;
-    let edge = site.fleet.rig.run(site.edge()).await;
+    let mut edge = site.fleet.rig.run(site.edge()).await;
     site.stores(&post(&edge, numbered("event", 2)).await).await;
     let series = format!("cluster=\"{NAME}\"");
     let waiting = async || {
@@ -88,4 +89,8 @@ async fn routers_show_what_waits_on_edges() {
     .await;
     let oldest = "tidings_fleet_edge_oldest_waiting_seconds";
     assert!(router.metric(oldest, &series).await >= 0.0);
+
+    // It stops by itself, and leaves word of what it holds.
+    edge.terminate().await;
+    assert_eq!(planned(&site).await["edgeEvents"], 3);
 }
