@@ -3,6 +3,8 @@
 //! A report is published without opening the bucket, so that an ingest needs one permission only:
 //! to publish to its own keys.
 
+mod newest;
+
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -10,7 +12,8 @@ use async_nats::jetstream::message::PublishMessage;
 use jiff::Timestamp;
 use prost::Message as _;
 
-use crate::bus::records::{OPERATION, Records};
+use crate::bus::heartbeats::newest::Newest;
+use crate::bus::records::{OPERATION, Records, StoredRecord};
 use crate::bus::{Bus, BusError, records, streams};
 use crate::model::time::{between, from_proto, to_proto};
 use crate::model::token::Token;
@@ -84,7 +87,8 @@ impl Bus {
     /// the server stored the report, so that it does not depend on the clock of the process.
     ///
     /// The server checks who may write a key, but not the value. So a report whose value says
-    /// something else than its key is left out, and so is a router or worker of a cluster.
+    /// something else than its key is left out, and so is a router or worker of a cluster. Of a
+    /// cluster, only the newest 64 count.
     ///
     /// After a restart of the server there is no bucket, and so no report, until a router or worker
     /// recreates it.
@@ -98,11 +102,13 @@ impl Bus {
             return Ok(Vec::new());
         }
         let records = Records::open(self, streams::HEARTBEATS).await?;
-        let stored = records.all::<Heartbeat>(">", LARGEST).await?;
-        let stored = stored
-            .into_iter()
-            .filter(|record| is_proven(&record.key, &record.value));
-        let reports = stored.map(|record| Heartbeat {
+        let mut newest = Newest::default();
+        let see = |key: String, report: Option<StoredRecord<Heartbeat>>| {
+            newest.see(key, report.filter(is_proven));
+            true
+        };
+        records.each(">", LARGEST, see).await?;
+        let reports = newest.into_reports().map(|record| Heartbeat {
             at: Some(to_proto(record.stored_at)),
             ..record.value
         });
@@ -111,9 +117,10 @@ impl Bus {
 }
 
 /// Whether a report may be stored under a key.
-fn is_proven(stored_key: &str, heartbeat: &Heartbeat) -> bool {
+fn is_proven(stored: &StoredRecord<Heartbeat>) -> bool {
+    let heartbeat = &stored.value;
     let has_cluster = matches!(heartbeat.role.as_str(), "ingest" | "up");
-    stored_key == key(heartbeat) && has_cluster != heartbeat.cluster.is_empty()
+    stored.key == key(heartbeat) && has_cluster != heartbeat.cluster.is_empty()
 }
 
 fn subject(heartbeat: &Heartbeat) -> String {
@@ -167,8 +174,13 @@ mod tests {
             ("dev.worker.p", "dev", "worker", false),
             ("=.ingest.p", "", "ingest", false),
         ] {
-            let is_proven = is_proven(key, &heartbeat(cluster, role));
-            assert_eq!(is_proven, proven, "{key} {cluster} {role}");
+            let stored = StoredRecord {
+                key: key.to_owned(),
+                value: heartbeat(cluster, role),
+                stored_at: Timestamp::UNIX_EPOCH,
+                revision: 1,
+            };
+            assert_eq!(is_proven(&stored), proven, "{key} {cluster} {role}");
         }
     }
 

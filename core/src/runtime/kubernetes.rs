@@ -37,8 +37,13 @@ pub enum ConnectError {
     #[error("no Kubernetes API is configured: {0}; outside a cluster pass --kubeconfig FILE")]
     Unknown(kube::config::InferConfigError),
     /// The `tokenFile` of a kubeconfig is missing or invalid.
-    #[error("tokenFile of the kubeconfig: {0}")]
-    TokenFile(String),
+    #[error("{setting}: tokenFile of the kubeconfig: {why}")]
+    TokenFile {
+        /// The setting that names the kubeconfig.
+        setting: String,
+        /// The file and what is wrong with it.
+        why: String,
+    },
     /// The configuration is invalid.
     #[error("cannot use the Kubernetes API: {0}")]
     Client(#[from] kube::Error),
@@ -76,7 +81,7 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> 
                 .map_err(refuse)?
         }
     };
-    client(config)
+    client(config, || "kubernetes.kubeconfig".to_owned())
 }
 
 /// Builds a client for the API server of a member of the fleet. Does not connect yet.
@@ -97,12 +102,16 @@ pub async fn connect_to_member(member: &MemberRules) -> Result<Client, ConnectEr
     let config = Config::from_custom_kubeconfig(read, &options).await;
     let mut config = config.map_err(refuse)?;
     config.connect_timeout = Some(MEMBER_CONNECT_TIMEOUT);
-    client(config)
+    client(config, || format!("rules.sources: cluster={}", member.name))
 }
 
-fn client(config: Config) -> Result<Client, ConnectError> {
+fn client(config: Config, setting: impl Fn() -> String) -> Result<Client, ConnectError> {
     if let (None, Some(file)) = (&config.auth_info.token, &config.auth_info.token_file) {
-        check_token_file(Path::new(file)).map_err(ConnectError::TokenFile)?;
+        let refuse = |why| ConnectError::TokenFile {
+            setting: setting(),
+            why,
+        };
+        check_token_file(Path::new(file)).map_err(refuse)?;
     }
     Ok(Client::try_from(config)?)
 }
