@@ -41,7 +41,7 @@ pub enum ConnectError {
     TokenFile {
         /// The setting that names the kubeconfig.
         setting: String,
-        /// The file and what is wrong with it.
+        /// The file and its problem.
         why: String,
     },
     /// The configuration is invalid.
