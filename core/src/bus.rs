@@ -68,6 +68,7 @@ pub mod credentials;
 pub mod edge;
 pub mod events_state;
 pub mod extensions;
+pub mod guests;
 pub mod heartbeats;
 mod history;
 mod later_events;

@@ -7,6 +7,7 @@ pub mod destination;
 pub mod excerpt;
 pub mod flux;
 pub mod glob;
+pub mod guest_consumer;
 pub mod id;
 pub mod jitter;
 pub mod metadata;

@@ -136,7 +136,12 @@ fn delivery(alert: &Alert, event: &Event, rules: &Rules, context: PlanContext) -
     let is_large = event_bytes > MAX_EVENT_BYTES;
     let lacks_event_metadata = size(event) > MAX_EVENT_BYTES;
     Delivery {
-        id: id::delivery_id(&event.id, alert_id, provider_id, context.generation),
+        id: id::delivery_id(
+            &id::event_key(&event.id, &event.cluster),
+            alert_id,
+            provider_id,
+            context.generation,
+        ),
         event_id: event.id.clone(),
         event: (!is_large).then(|| event.clone()),
         excerpt: is_large.then(|| excerpt(event)),
@@ -234,8 +239,8 @@ fn detail(verdict: Verdict, alert: &Alert, event: &Event, clusters: &Clusters) -
         }
         Verdict::ProviderNotGranted => format!(
             "{provider} is in another namespace; create a ProviderGrant in namespace {} with \
-             spec.from: [{{namespace: {}}}]",
-            alert.provider_namespace, alert.namespace
+             spec.from: [{{namespace: {}}}], and with {} in spec.providers if that is set",
+            alert.provider_namespace, alert.namespace, alert.provider
         ),
         Verdict::ProviderSuspended => format!("{provider} is suspended"),
         Verdict::NotACommitStatusProvider => {

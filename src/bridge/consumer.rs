@@ -7,8 +7,8 @@ use async_nats::jetstream::context::ConsumerInfoErrorKind;
 use async_nats::jetstream::stream::Stream;
 use jiff::Timestamp;
 use tidings_core::bus::streams::{self, BRIDGE, EVENTS, bridge_consumer};
-use tidings_core::model::subject;
 use tidings_core::model::time::to_offset;
+use tidings_core::model::{subject, tap_access};
 
 use crate::command::tool;
 
@@ -64,12 +64,15 @@ pub fn check_name(name: &str, kinds: &[&str]) -> anyhow::Result<()> {
         (1..=LONGEST_NAME).contains(&name.len()) && name.bytes().all(is_allowed),
         "--name {name:?}: expected up to {LONGEST_NAME} letters, digits, hyphens and underscores"
     );
+    let of_others = ["router-", "ingest-", tap_access::PREFIX];
     let is_of_worker = |kind: &&str| {
         let pool = name.strip_suffix(*kind);
         pool.is_some_and(|pool| pool.ends_with('-'))
     };
     ensure!(
-        name != streams::ROUTER && !name.starts_with("ingest-") && !kinds.iter().any(is_of_worker),
+        !of_others.iter().any(|prefix| name.starts_with(prefix))
+            && name != streams::ROUTER
+            && !kinds.iter().any(is_of_worker),
         "--name {name}: this is the name of a consumer of Tidings; choose another one"
     );
     Ok(())
@@ -161,7 +164,18 @@ mod tests {
             assert!(check_name(name, &["slack"]).is_ok(), "{name}");
         }
         let long = "x".repeat(65);
-        for name in ["", "a.b", "a b", "*", "router", "default-slack", &long] {
+        for name in [
+            "",
+            "a.b",
+            "a b",
+            "*",
+            "router",
+            "router-ahead",
+            "ingest-a",
+            "tap-dev-0",
+            "default-slack",
+            &long,
+        ] {
             let error = check_name(name, &["slack"]).unwrap_err().to_string();
             assert!(error.contains("--name"), "{error}");
         }

@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use tidings_core::Delivery;
 use tidings_core::bus::Bus;
 use tidings_core::bus::streams;
+use tidings_core::model::excerpt::carried_event;
 use tidings_core::model::id;
 use tidings_core::model::text::visible;
 use tidings_core::model::time::to_proto;
@@ -181,8 +182,9 @@ async fn replay(bus: &Bus, mut delivery: Delivery) -> anyhow::Result<()> {
     let provider = delivery.provider.clone().unwrap_or_default();
     let dead_id = std::mem::take(&mut delivery.id);
     delivery.generation += 1;
+    let cluster = carried_event(&delivery).map_or("", |event| event.cluster.as_str());
     delivery.id = id::delivery_id(
-        &delivery.event_id,
+        &id::event_key(&delivery.event_id, cluster),
         (&alert.namespace, &alert.name),
         (&provider.namespace, &provider.name),
         delivery.generation,

@@ -10,15 +10,18 @@
 //! | `claims` | JWTs of operators, accounts and users |
 //! | `folder` | keys, credentials and configuration on the disk |
 //! | `server` | the configuration of nats-server, and accounts that are pushed to it |
+//! | `issue` | credentials of members and taps, and their revocation |
 //! | `holders` | who has a name |
-//! | `content` | what the hub holds of a cluster |
+//! | `content`, `edges` | what the hub and the edges hold of a cluster |
 //! | `init`, `update`, `members`, `labels`, `set`, `taps`, … | one subcommand each |
 
 mod claims;
 mod content;
+mod edges;
 mod folder;
 mod holders;
 mod init;
+mod issue;
 mod labels;
 mod members;
 mod permissions;

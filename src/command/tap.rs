@@ -113,6 +113,14 @@ pub async fn run(arguments: TapArguments) -> anyhow::Result<()> {
 
 async fn print(arguments: TapArguments) -> anyhow::Result<()> {
     let span = arguments.span()?;
+    if let Some(severity) = arguments.severity.as_deref()
+        && subject::severity_token(severity) == "other"
+    {
+        eprintln!(
+            "--severity {}: Flux sends trace, info and error",
+            visible(severity)
+        );
+    }
     let bus = bus(&arguments.bus).await?;
     let mut left = arguments.limit.unwrap_or(u64::MAX);
     let selection = arguments.selection();

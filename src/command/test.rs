@@ -122,6 +122,13 @@ pub async fn run(arguments: TestArguments) -> anyhow::Result<u8> {
     let clusters = clusters(cluster, &arguments.cluster_label)?;
     let mut event = read_event(&arguments, cluster)?;
     let loaded = rules::load(&settings).await?;
+    let selects = loaded
+        .rules
+        .alerts()
+        .any(|alert| alert.cluster_selector.is_some());
+    if selects && arguments.cluster_label.is_empty() {
+        eprintln!("the cluster has no labels here: pass --cluster-label KEY=VALUE for each");
+    }
     let problems = loaded.problems();
     let client = loaded.client(cluster);
     let LoadedRules { rules, .. } = loaded;

@@ -9,6 +9,7 @@ use clap::Args;
 use jiff::{SignedDuration, Timestamp};
 use tidings_core::bus::Bus;
 use tidings_core::bus::connect::connect;
+use tidings_core::model::excerpt::carried_event;
 use tidings_core::model::text::visible;
 use tidings_core::model::time::from_proto;
 use tidings_core::runtime::config::Settings;
@@ -100,13 +101,27 @@ pub fn parties(delivery: &Delivery) -> String {
     let alert = delivery.alert.clone().unwrap_or_default();
     let provider = delivery.provider.clone().unwrap_or_default();
     format!(
-        "provider {}/{} ({}), alert {}/{}, {}",
+        "provider {}/{} ({}), alert {}/{}, {}{}",
         provider.namespace,
         provider.name,
         provider.r#type,
         alert.namespace,
         alert.name,
         count(delivery.attempt as usize, "attempt"),
+        object(delivery),
+    )
+}
+
+/// The object of the event, and its cluster.
+fn object(delivery: &Delivery) -> String {
+    let event = carried_event(delivery);
+    let object = event.and_then(|event| event.involved_object.as_ref());
+    let (Some(event), Some(object)) = (event, object) else {
+        return String::new();
+    };
+    format!(
+        ", {} {}/{} of cluster {}",
+        object.kind, object.namespace, object.name, event.cluster
     )
 }
 

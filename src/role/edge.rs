@@ -94,8 +94,8 @@ async fn check_renamed(edge: &Bus, state: &EdgeState, settings: &Settings) -> an
     anyhow::bail!(
         "the data folder {} has {count} events of cluster {other:?} that the hub does not have, \
          but cluster is {cluster:?}: start the edge once more with --cluster {other} and its \
-         credentials until `tidings status` shows that nothing waits, or pass another folder with \
-         --data",
+         credentials until `tidings status` shows that nothing waits (if they are revoked, add the \
+         cluster again, with its labels), or pass another folder with --data",
         settings.data.display()
     )
 }

@@ -102,6 +102,7 @@ pub async fn start(
                 .instrument(cluster.span.clone()),
         );
     }
+    answer_guests(context, bus).await?;
     let members = rules.members();
     let postponed = PostponedEvents::open(bus).await.context(NO_CONSUMERS)?;
     let router = Router::new(
@@ -130,6 +131,19 @@ pub async fn start(
     context
         .tasks
         .spawn(router.run(memory, &context.health, context.stop.clone()));
+    Ok(())
+}
+
+/// Creates the consumers of members and taps, if this is a router of a fleet.
+async fn answer_guests(context: &Context, bus: &Bus) -> anyhow::Result<()> {
+    if !bus.may_answer_guests() {
+        return Ok(());
+    }
+    let requests = bus.guest_requests().await?;
+    let (bus, stop) = (bus.clone(), context.stop.holding.clone());
+    tokio::spawn(async move {
+        stop.run_until_cancelled(bus.answer_guests(requests)).await;
+    });
     Ok(())
 }
 

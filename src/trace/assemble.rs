@@ -233,8 +233,8 @@ fn delivery_entries(delivery: &DeliveryTrace) -> Vec<Entry> {
 
 fn attempt_text(attempt: &AttemptTrace, to: &str) -> String {
     let mut text = format!(
-        "attempt {} to {to}: {} in {} ms",
-        attempt.number, attempt.outcome, attempt.duration_ms
+        "attempt {} to {to} took {} ms: {}",
+        attempt.number, attempt.duration_ms, attempt.outcome
     );
     if let Some(status) = attempt.status {
         text.push_str(&format!(", answered {status}"));

@@ -30,6 +30,7 @@ struct Parts<'a> {
     provider: Option<&'a ProviderReference>,
     planned_at: Option<ProtoTimestamp>,
     generation: Option<u32>,
+    cluster: &'a str,
 }
 
 /// The deliveries of an event, by Alert, Provider and time.
@@ -63,6 +64,7 @@ pub fn deliveries_of(event_id: &str, facts: &Facts) -> Vec<DeliveryTrace> {
             part.provider = outcome.provider.as_ref().or(part.provider);
             part.planned_at = part.planned_at.or(outcome.planned_at);
             part.add_attempts(outcome.attempt.as_ref());
+            part.cluster = &outcome.cluster;
         }
     }
     for found in &facts.outcomes {
@@ -114,7 +116,8 @@ impl<'a> Parts<'a> {
         let is_first = self.planned_at.is_some().then_some(0);
         let generation = self.generation.or(is_first).or_else(|| {
             let provider = (provider.namespace.as_str(), provider.name.as_str());
-            generation_of(id, event_id, (namespace, name), provider)
+            let event_key = id::event_key(event_id, self.cluster);
+            generation_of(id, &event_key, (namespace, name), provider)
         });
         let (state, reason, detail) = self.state();
         let waiting = self.pending.filter(|_| matches!(state, "parked" | "ready"));
@@ -198,12 +201,12 @@ fn attempts(parts: &Parts<'_>) -> Vec<AttemptTrace> {
 /// The number of the replay that planned a delivery; 0 for the first plan.
 fn generation_of(
     delivery_id: &str,
-    event_id: &str,
+    event_key: &str,
     alert: (&str, &str),
     provider: (&str, &str),
 ) -> Option<u32> {
     (0..MOST_GENERATIONS)
-        .find(|generation| id::delivery_id(event_id, alert, provider, *generation) == delivery_id)
+        .find(|generation| id::delivery_id(event_key, alert, provider, *generation) == delivery_id)
 }
 
 /// The state of the Provider's circuits that are not closed, and why.

@@ -279,8 +279,16 @@ fn refused(error: &async_nats::ConnectError) -> ConnectError {
     let message = error.to_string();
     // The error of the TLS library when the server answers in plain text.
     let is_plain = message.contains("InvalidContentType");
+    let lower = message.to_lowercase();
     ConnectError::Refused(if is_plain {
         "the server does not use TLS, which nats.tls requires".to_owned()
+    } else if lower.contains("unknownissuer") {
+        format!("{message}: set nats.tls.ca to the file of the certificate authority")
+    } else if lower.contains("authorization violation") {
+        format!(
+            "{message}: the credentials are missing, revoked, or of another server; set \
+             nats.credentials to the file that `tidings fleet` wrote last"
+        )
     } else {
         message
     })

@@ -161,8 +161,8 @@ impl Bus {
             }
             Err(_) if self.violations.published() > refused_before => {
                 Err(Problem::Denied(format!(
-                    "the NATS server refuses a message to {subject}: permit this user to publish \
-                     to events.>"
+                    "the NATS server refuses a message to {subject}: use the credentials of this \
+                     role, or permit this user to publish to events.>"
                 )))
             }
             Err(_) if self.violations.has_refused_a_subscription() => {

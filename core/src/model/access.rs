@@ -79,6 +79,11 @@ impl Access {
         self.publish.is_empty() || self.publish.iter().any(|filter| matches(filter, subject))
     }
 
+    /// Whether the credentials say that the user may publish to a subject.
+    pub fn is_permitted(&self, subject: &str) -> bool {
+        self.publish.iter().any(|filter| matches(filter, subject))
+    }
+
     /// The only prefix of inboxes that the user may subscribe to. `None` for NATS's default.
     pub fn inbox_prefix(&self) -> Option<&str> {
         let mut inboxes = self.subscribe.iter();

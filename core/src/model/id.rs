@@ -1,10 +1,15 @@
 //! Ids. The id of an event is created once, by ingest. All other ids are derived from it, so that
 //! every replica computes the same ones.
 
+use std::borrow::Cow;
+
 use sha2::{Digest, Sha256};
 use tidings_proto::v1::Event;
 
-use crate::model::token::hex;
+use crate::model::token::{Token, hex};
+
+/// The name of a cluster that has none.
+const DEFAULT_CLUSTER: &str = "default";
 
 /// Metadata that distinguishes two events that are otherwise equal.
 ///
@@ -82,9 +87,23 @@ pub fn event_id(dedupe_key: &str, received_at_nanoseconds: i128) -> String {
     digest(&[dedupe_key, &received_at_nanoseconds.to_string()])
 }
 
-/// The id of a delivery: `generation` is 0, or the number of a replay. 32 hexadecimal digits.
+/// What ids of deliveries take for the id of an event of this cluster.
+///
+/// A member of a fleet writes the id of its events, so it could give one the id of an event of
+/// another cluster. The server would take the deliveries of one for copies of the other's.
+pub fn event_key<'a>(event_id: &'a str, cluster: &str) -> Cow<'a, str> {
+    let has_plain_key = matches!(cluster, DEFAULT_CLUSTER | "") && !event_id.contains('/');
+    match has_plain_key {
+        true => event_id.into(),
+        // No token contains a slash.
+        false => format!("{}/{event_id}", Token::new(cluster)).into(),
+    }
+}
+
+/// The id of a delivery: of an event ([`event_key`]); `generation` is 0, or the number of a replay.
+/// 32 hexadecimal digits.
 pub fn delivery_id(
-    event_id: &str,
+    event_key: &str,
     alert: (&str, &str),
     provider: (&str, &str),
     generation: u32,
@@ -95,7 +114,7 @@ pub fn delivery_id(
         format!("r{generation}")
     };
     digest(&[
-        event_id,
+        event_key,
         alert.0,
         alert.1,
         provider.0,
@@ -202,6 +221,18 @@ mod tests {
             dedupe_key(&sample("a", "b"), &none),
             dedupe_key(&sample("a", "c"), &none)
         );
+    }
+
+    #[test]
+    fn equal_event_ids_of_two_clusters_give_different_deliveries() {
+        let id = |cluster| delivery_id(&event_key("e", cluster), ("apps", "a"), ("apps", "p"), 0);
+        let ids = ["default", "prod", "dev"].map(id);
+        assert_eq!(ids[0], delivery_id("e", ("apps", "a"), ("apps", "p"), 0));
+        assert!(ids[0] != ids[1] && ids[1] != ids[2] && ids[0] != ids[2]);
+        let of_prod = event_key("e", "prod");
+        for cluster in ["default", "", "dev", "prod"] {
+            assert_ne!(event_key(&of_prod, cluster), of_prod, "{cluster}");
+        }
     }
 
     #[test]

@@ -12,7 +12,7 @@ pub const MAX_CONSUMERS: usize = 4;
 /// The stream that taps read.
 const STREAM: &str = "EVENTS";
 /// The prefix of the names of their consumers.
-const PREFIX: &str = "tap-";
+pub const PREFIX: &str = "tap-";
 /// The number of tokens in the subject of an event.
 const TOKENS: usize = 5;
 /// The longest filter, in bytes. A token has at most 100.

@@ -6,6 +6,7 @@ pub mod lease;
 use std::path::Path;
 use std::time::Duration;
 
+use kube::client::AuthError;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 
@@ -15,23 +16,15 @@ use crate::runtime::reload::read_file;
 /// No client for the Kubernetes API can be built.
 #[derive(Debug, thiserror::Error)]
 pub enum ConnectError {
-    /// The kubeconfig is missing or invalid.
-    #[error("kubernetes.kubeconfig: cannot use {file}: {source}")]
+    /// A kubeconfig is missing or invalid.
+    #[error("{setting}: cannot use {file}: {why}")]
     Kubeconfig {
+        /// The setting that names the file.
+        setting: String,
         /// The file.
         file: String,
-        /// The error.
-        source: kube::config::KubeconfigError,
-    },
-    /// The kubeconfig of a member of the fleet is missing or invalid.
-    #[error("rules.sources: cluster={name}: cannot use {file}: {source}")]
-    Member {
-        /// The name of the member.
-        name: String,
-        /// The file.
-        file: String,
-        /// The error.
-        source: kube::config::KubeconfigError,
+        /// Its problem.
+        why: String,
     },
     /// There is neither a service account nor a kubeconfig.
     #[error("no Kubernetes API is configured: {0}; outside a cluster pass --kubeconfig FILE")]
@@ -46,11 +39,15 @@ pub enum ConnectError {
     },
     /// The configuration is invalid.
     #[error("cannot use the Kubernetes API: {0}")]
-    Client(#[from] kube::Error),
+    Client(String),
 }
 
 /// How long a connection to the API server of a member may take. Another attempt follows.
 const MEMBER_CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// The setting that names the kubeconfig of the own cluster.
+const SETTING: &str = "kubernetes.kubeconfig";
+/// The most bytes of a kubeconfig, and of a certificate or key that it names.
+const MAX_FILE: usize = 1 << 20;
 /// The most bytes of a token in a file.
 const MAX_TOKEN_FILE: usize = 64 << 10;
 /// The path of the service account's token in a pod.
@@ -71,38 +68,82 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> 
     let config = match kubeconfig {
         None => Config::infer().await.map_err(ConnectError::Unknown)?,
         Some(file) => {
-            let refuse = |source| ConnectError::Kubeconfig {
+            let options = KubeConfigOptions::default();
+            let read = async { config_of(read(file)?, &options).await };
+            read.await.map_err(|why| ConnectError::Kubeconfig {
+                setting: SETTING.to_owned(),
                 file: file.display().to_string(),
-                source,
-            };
-            let read = Kubeconfig::read_from(file).map_err(refuse)?;
-            Config::from_custom_kubeconfig(read, &KubeConfigOptions::default())
-                .await
-                .map_err(refuse)?
+                why,
+            })?
         }
     };
-    client(config, || "kubernetes.kubeconfig".to_owned())
+    client(config, || SETTING.to_owned())
 }
 
 /// Builds a client for the API server of a member of the fleet. Does not connect yet.
 ///
+/// A member may have written the file, so no command in it is run.
+///
 /// # Errors
 /// The kubeconfig cannot be read, or it is invalid.
 pub async fn connect_to_member(member: &MemberRules) -> Result<Client, ConnectError> {
-    let refuse = |source| ConnectError::Member {
-        name: member.name.clone(),
-        file: member.kubeconfig.display().to_string(),
-        source,
-    };
-    let read = Kubeconfig::read_from(&member.kubeconfig).map_err(refuse)?;
+    let setting = || format!("rules.sources: cluster={}", member.name);
     let options = KubeConfigOptions {
         context: member.context.clone(),
         ..KubeConfigOptions::default()
     };
-    let config = Config::from_custom_kubeconfig(read, &options).await;
-    let mut config = config.map_err(refuse)?;
+    let read = async {
+        let read = read(&member.kubeconfig)?;
+        check_without_commands(&read)?;
+        config_of(read, &options).await
+    };
+    let mut config = read.await.map_err(|why| ConnectError::Kubeconfig {
+        setting: setting(),
+        file: member.kubeconfig.display().to_string(),
+        why,
+    })?;
     config.connect_timeout = Some(MEMBER_CONNECT_TIMEOUT);
-    client(config, || format!("rules.sources: cluster={}", member.name))
+    client(config, setting)
+}
+
+/// Reads a kubeconfig. The library reads files without a bound.
+fn read(file: &Path) -> Result<Kubeconfig, String> {
+    read_file(file, MAX_FILE)?;
+    let read = Kubeconfig::read_from(file).map_err(|error| error.to_string())?;
+    let clusters = read
+        .clusters
+        .iter()
+        .filter_map(|named| named.cluster.as_ref());
+    let users = read
+        .auth_infos
+        .iter()
+        .filter_map(|named| named.auth_info.as_ref());
+    let of_clusters = clusters.filter_map(|cluster| cluster.certificate_authority.as_ref());
+    let of_users = users.flat_map(|user| [&user.client_certificate, &user.client_key]);
+    for named in of_clusters.chain(of_users.flatten()) {
+        read_file(Path::new(named), MAX_FILE)?;
+    }
+    Ok(read)
+}
+
+/// Checks that no user of a kubeconfig has a command that prints credentials.
+fn check_without_commands(kubeconfig: &Kubeconfig) -> Result<(), String> {
+    for named in &kubeconfig.auth_infos {
+        let user = named.auth_info.as_ref();
+        if user.is_some_and(|user| user.exec.is_some() || user.auth_provider.is_some()) {
+            return Err(format!(
+                "user {:?} has exec or auth-provider, which is not run for a member; give the user \
+                 a token, a tokenFile or a client certificate",
+                named.name
+            ));
+        }
+    }
+    Ok(())
+}
+
+async fn config_of(kubeconfig: Kubeconfig, options: &KubeConfigOptions) -> Result<Config, String> {
+    let config = Config::from_custom_kubeconfig(kubeconfig, options).await;
+    config.map_err(|error| error.to_string())
 }
 
 fn client(config: Config, setting: impl Fn() -> String) -> Result<Client, ConnectError> {
@@ -113,7 +154,23 @@ fn client(config: Config, setting: impl Fn() -> String) -> Result<Client, Connec
         };
         check_token_file(Path::new(file)).map_err(refuse)?;
     }
-    Ok(Client::try_from(config)?)
+    Client::try_from(config).map_err(|error| ConnectError::Client(explained(&error)))
+}
+
+/// The error without what a command of the kubeconfig printed, which may be a token.
+fn explained(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Auth(AuthError::AuthExecRun { out, .. }) => {
+            format!(
+                "the command in exec of the kubeconfig failed: {}",
+                out.status
+            )
+        }
+        kube::Error::Auth(AuthError::AuthExecParse(_)) => {
+            "the command in exec of the kubeconfig printed no ExecCredential".to_owned()
+        }
+        error => error.to_string(),
+    }
 }
 
 /// The client sends the file as it is. With a line break at its end every request would fail, and
@@ -137,6 +194,52 @@ fn check_token_file(file: &Path) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn no_command_in_the_kubeconfig_of_a_member_is_run() {
+        let folder = tempfile::tempdir().unwrap();
+        let (file, proof) = (folder.path().join("config"), folder.path().join("ran"));
+        let exec = format!(
+            "{{apiVersion: client.authentication.k8s.io/v1, command: touch, args: [{}]}}",
+            proof.display()
+        );
+        for user in [
+            format!("{{exec: {exec}}}"),
+            "{auth-provider: {name: gcp, config: {}}}".to_owned(),
+        ] {
+            let text = format!(
+                "{{apiVersion: v1, kind: Config, current-context: c, clusters: [{{name: c, \
+                 cluster: {{server: \"https://127.0.0.1:1\"}}}}], contexts: [{{name: c, context: \
+                 {{cluster: c, user: u}}}}], users: [{{name: u, user: {user}}}]}}"
+            );
+            std::fs::write(&file, text).unwrap();
+            let member = MemberRules {
+                name: "dev".to_owned(),
+                kubeconfig: file.clone(),
+                context: None,
+            };
+            let error = connect_to_member(&member).await.err().unwrap().to_string();
+            for part in ["cluster=dev", "config", "exec", "tokenFile"] {
+                assert!(error.contains(part), "{part}: {error}");
+            }
+        }
+        assert!(!proof.exists());
+    }
+
+    #[test]
+    fn a_kubeconfig_and_what_it_names_have_a_bound() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("config");
+        for text in [
+            " ".repeat(MAX_FILE + 1),
+            "{clusters: [{name: c, cluster: {certificate-authority: /dev/zero}}]}".to_owned(),
+            "{users: [{name: u, user: {client-key: /dev/zero}}]}".to_owned(),
+        ] {
+            std::fs::write(&file, text).unwrap();
+            assert!(read(&file).is_err());
+        }
+        assert!(read(Path::new("/dev/zero")).is_err());
+    }
 
     #[test]
     fn a_token_file_that_cannot_be_sent_is_refused_without_its_content() {

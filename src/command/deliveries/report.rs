@@ -58,6 +58,11 @@ fn line(stored: &StoredDelivery, state: State) -> String {
     let delivery = &stored.delivery;
     let waits = waits_for(stored, state);
     let when = match stored.next_attempt_at {
+        // A worker looks at it again then, and earlier if the circuit is closed.
+        Some(next) if waits == "circuit" => format!(
+            "for its circuit, which is open or paused, until {} at the latest",
+            time(Some(to_proto(next)))
+        ),
         Some(next) => format!("until {} for {waits}", time(Some(to_proto(next)))),
         None => format!(
             "since {} for {waits}",

@@ -3,19 +3,19 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use anyhow::{Context as _, ensure};
+use anyhow::Context as _;
 use jiff::Timestamp;
 use serde_json::{Value, json};
 use tidings_core::bus::Bus;
 use tidings_core::bus::cluster_content::{ClusterEvents, StateRecord, WaitingDelivery};
 use tidings_core::bus::clusters::{ClusterRecords, names_of_cluster};
-use tidings_core::bus::heartbeats::is_alive;
 use tidings_core::model::time::to_proto;
 use tidings_core::runtime::failpoint::reach;
 use tidings_core::wire::{Heartbeat, Outcome as PublishedOutcome, Record};
 use tidings_core::{Attempt, DeadLetter, Delivery, Outcome, Reason};
 use tidings_workers::newest_wins::described::{DescribedState, described};
 
+use super::edges::{Edges, wait_for_reports};
 use crate::command::dead_letters::find;
 
 /// The most ids of each kind that are listed.
@@ -31,11 +31,7 @@ pub struct Content {
     pub states: Vec<StateRecord>,
     pub ids: Ids,
     pub heartbeats: Vec<Heartbeat>,
-    /// Events that edges report that run, and that the hub does not have yet.
-    pub on_edges: u64,
-    /// Edges that do not report any more, and did not stop by themselves: what they hold is not
-    /// known.
-    pub silent_edges: Vec<String>,
+    pub edges: Edges,
 }
 
 /// The ids at services that the cluster's states have.
@@ -58,11 +54,20 @@ pub struct Listed {
 }
 
 impl Content {
-    /// Reads everything.
+    /// Reads everything, after each edge that runs has reported what it holds.
     ///
     /// # Errors
     /// The bus is unavailable, or a stream or bucket does not exist.
-    pub async fn of(bus: &Bus, cluster: &str) -> anyhow::Result<Self> {
+    pub async fn reported(bus: &Bus, cluster: &str) -> anyhow::Result<Self> {
+        let since = wait_for_reports(bus, cluster).await?;
+        Self::of(bus, cluster, Some(since)).await
+    }
+
+    /// Reads everything. An edge whose last report is older than `since` is silent.
+    ///
+    /// # Errors
+    /// The bus is unavailable, or a stream or bucket does not exist.
+    pub async fn of(bus: &Bus, cluster: &str, since: Option<Timestamp>) -> anyhow::Result<Self> {
         let mut ids = Ids::default();
         let states = bus.states_of(cluster, |record| ids.add(record)).await;
         let filter = find::Filter {
@@ -75,10 +80,9 @@ impl Content {
         let now = bus.clock().now();
         let clusters = ClusterRecords::open(bus).await?.all().await?;
         let names = names_of_cluster(&clusters, cluster);
-        let silent_edges = silent_edges(&reported, cluster, &names, now);
+        let edges = Edges::of(&reported, cluster, &names, since, now);
         let of_cluster = |report: &Heartbeat| report.cluster == cluster;
         let heartbeats: Vec<_> = reported.into_iter().filter(of_cluster).collect();
-        let on_edges = on_edges(&heartbeats, now);
         Ok(Self {
             events: bus
                 .events_of(cluster)
@@ -92,8 +96,7 @@ impl Content {
             states: states.context("cannot read the bucket latest")?,
             ids,
             heartbeats,
-            on_edges,
-            silent_edges,
+            edges,
         })
     }
 
@@ -120,30 +123,9 @@ impl Content {
             "openIncidents": self.ids.open_incidents.ids,
             "openIncidentsNotListed": self.ids.open_incidents.more,
             "heartbeats": self.heartbeats.len(),
-            "edgeEvents": self.on_edges,
-            "silentEdges": self.silent_edges,
+            "edgeEvents": self.edges.waiting,
+            "silentEdges": self.edges.silent,
         })
-    }
-
-    /// Checks that no event of the cluster waits on an edge, which could not forward it any more.
-    ///
-    /// # Errors
-    /// Some do, or an edge is silent and may hold some.
-    pub fn check_edges(&self, cluster: &str) -> anyhow::Result<()> {
-        ensure!(
-            self.on_edges == 0,
-            "cluster {cluster}: {} events wait on its edges, and the hub could not get them any \
-             more: wait until `tidings status` shows none, or pass --discard-waiting to lose them",
-            self.on_edges
-        );
-        ensure!(
-            self.silent_edges.is_empty(),
-            "cluster {cluster}: edge {} is silent and may hold events, which the hub could not get \
-             any more: start it again and wait until `tidings status` shows none, or pass \
-             --discard-waiting to lose them",
-            self.silent_edges.join(", ")
-        );
-        Ok(())
     }
 
     /// Deletes the heartbeats.
@@ -156,38 +138,6 @@ impl Content {
         }
         Ok(())
     }
-}
-
-/// The events that wait on edges that run.
-fn on_edges(heartbeats: &[Heartbeat], now: Timestamp) -> u64 {
-    let alive = heartbeats.iter().filter(|report| is_alive(report, now));
-    let backlogs = alive.filter_map(|report| report.edge.as_ref());
-    backlogs.map(|backlog| backlog.waiting).sum()
-}
-
-/// The edges of a cluster that do not report any more, by host. One that runs again, maybe under
-/// another name of this cluster, is not silent.
-fn silent_edges(
-    reported: &[Heartbeat],
-    cluster: &str,
-    names: &BTreeSet<&str>,
-    now: Timestamp,
-) -> Vec<String> {
-    let edges = reported
-        .iter()
-        .filter(|report| report.edge.is_some() && names.contains(report.cluster.as_str()));
-    let (alive, silent): (Vec<_>, Vec<_>) = edges.partition(|report| is_alive(report, now));
-    let running: BTreeSet<&str> = alive.iter().map(|report| report.process.as_str()).collect();
-    let hosts: BTreeSet<&str> = silent
-        .iter()
-        .filter(|report| report.cluster == cluster && !running.contains(report.process.as_str()))
-        .map(|report| report.host.as_str())
-        .collect();
-    hosts
-        .into_iter()
-        .take(MOST_LISTED)
-        .map(str::to_owned)
-        .collect()
 }
 
 impl Ids {
@@ -301,8 +251,6 @@ fn outcome(delivery: Delivery, cluster: &str) -> PublishedOutcome {
 
 #[cfg(test)]
 mod tests {
-    use tidings_core::wire::EdgeBacklog;
-
     use super::*;
 
     #[test]
@@ -315,37 +263,5 @@ mod tests {
         let rest = listed.rest("open incidents").unwrap();
         assert!(rest.contains("3 more open incidents"), "{rest}");
         assert_eq!(Listed::default().rest("open incidents"), None);
-    }
-
-    #[test]
-    fn an_edge_is_silent_until_it_runs_again() {
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let edge = |cluster: &str, process: &str, second| Heartbeat {
-            cluster: cluster.to_owned(),
-            process: process.to_owned(),
-            host: format!("host-of-{process}"),
-            at: Some(to_proto(at(second))),
-            edge: Some(EdgeBacklog::default()),
-            ..Heartbeat::default()
-        };
-        let direct = Heartbeat {
-            edge: None,
-            ..edge("dev", "direct", 900)
-        };
-        let reported = [
-            edge("dev", "gone", 950),
-            edge("dev", "running", 999),
-            edge("dev", "renamed", 900),
-            edge("prod", "renamed", 999),
-            edge("dev", "same", 900),
-            edge("other", "same", 999),
-            edge("other", "far", 900),
-            direct,
-        ];
-        let of_dev = BTreeSet::from(["dev", "prod"]);
-        let silent = |cluster, names| silent_edges(&reported, cluster, names, at(1000));
-        assert_eq!(silent("dev", &of_dev), ["host-of-gone", "host-of-same"]);
-        assert_eq!(silent("prod", &of_dev), [""; 0]);
-        assert_eq!(silent("other", &BTreeSet::from(["other"])), ["host-of-far"]);
     }
 }

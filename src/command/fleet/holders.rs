@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use anyhow::ensure;
+use anyhow::{bail, ensure};
 use tidings_core::bus::clusters::ClusterRecords;
 
 use super::Fleet;
@@ -50,5 +50,25 @@ impl Fleet {
             );
         }
         Ok(())
+    }
+
+    /// Checks that a cluster has the name.
+    ///
+    /// # Errors
+    /// None has, or the folder or the server cannot be read.
+    pub(super) async fn require(&self, records: &ClusterRecords, name: &str) -> anyhow::Result<()> {
+        if records.load(name).await?.0.is_some() {
+            return Ok(());
+        }
+        if self.description.workers.contains_key(name) {
+            bail!(
+                "{name} is a worker and no cluster: `tidings fleet remove-worker` and \
+                 `add-worker` issue new credentials"
+            );
+        }
+        if self.tap(name)?.is_some() {
+            bail!("{name} is a tap and no cluster: remove it and add it again to change it");
+        }
+        bail!("cluster {name} not found: see `tidings fleet list`");
     }
 }

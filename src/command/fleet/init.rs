@@ -62,6 +62,7 @@ struct Keys {
 /// The folder is not empty or cannot be written, or a file of TLS does not exist.
 pub fn run(arguments: &InitArguments) -> anyhow::Result<()> {
     let tls = tls(arguments)?;
+    check_address(arguments, tls.is_some())?;
     let folder = Folder::create(&arguments.folder)?;
     let keys = Keys {
         operator: folder.key("operator", KeyPairType::Operator)?,
@@ -113,6 +114,27 @@ fn tls(arguments: &InitArguments) -> anyhow::Result<Option<Tls>> {
         certificate: std::path::absolute(certificate)?,
         key: std::path::absolute(key)?,
     }))
+}
+
+/// Members get the address for clients, so it must be one that they can use.
+fn check_address(arguments: &InitArguments, has_tls: bool) -> anyhow::Result<()> {
+    let listen = &arguments.listen;
+    let Some(url) = &arguments.url else {
+        let is_any = [":", "0.0.0.0:", "[::]:"]
+            .iter()
+            .any(|any| listen.starts_with(any));
+        ensure!(
+            !is_any,
+            "--listen {listen}: clients cannot connect to this address; pass --url with the name \
+             of the hub"
+        );
+        return Ok(());
+    };
+    ensure!(
+        has_tls || !(url.starts_with("tls://") || url.starts_with("wss://")),
+        "--url {url}: the server needs --tls-cert and --tls-key for TLS"
+    );
+    Ok(())
 }
 
 fn write_configuration(

@@ -11,8 +11,8 @@ mod tools;
 use tidings_core::bus::streams::{self, EVENTS};
 use tidings_core::bus::{events_state, names, records};
 use tidings_core::model::access::{API, MEMBER_API};
-use tidings_core::model::subject;
 use tidings_core::model::token::Token;
+use tidings_core::model::{guest_consumer, subject};
 
 use super::taps;
 pub use markdown::{markdown, section};
@@ -63,7 +63,7 @@ pub fn exports() -> Vec<(String, bool)> {
     vec![
         (subject::ALL_EVENTS.to_owned(), false),
         (format!("$KV.{}.>", streams::HEARTBEATS), false),
-        (consumer("CREATE"), false),
+        (format!("{}>", guest_consumer::PREFIX), false),
         (consumer("DELETE"), false),
         (consumer("INFO"), false),
         (consumer("MSG.NEXT"), true),
@@ -112,7 +112,12 @@ impl User {
     pub fn subscribe(&self) -> Vec<String> {
         let inbox = format!("{}.>", self.inbox());
         match self {
-            Self::Router | Self::Worker => vec![inbox, names::SUBJECT.to_owned()],
+            Self::Router => vec![
+                inbox,
+                names::SUBJECT.to_owned(),
+                format!("{}>", guest_consumer::PREFIX),
+            ],
+            Self::Worker => vec![inbox, names::SUBJECT.to_owned()],
             Self::Tools
             | Self::Bridge
             | Self::PoolWorker { .. }
@@ -150,9 +155,14 @@ impl User {
             return Vec::new();
         }
         let service = |local: String| {
-            let hub = match local.strip_prefix(&format!("{MEMBER_API}.")) {
-                Some(request) => format!("{API}.{request}"),
-                None => local.clone(),
+            let created = format!("{MEMBER_API}.CONSUMER.CREATE.{EVENTS}.");
+            let hub = if let Some(consumer) = local.strip_prefix(&created) {
+                // A router checks the body, which the server does not.
+                format!("{}{consumer}", guest_consumer::PREFIX)
+            } else if let Some(request) = local.strip_prefix(&format!("{MEMBER_API}.")) {
+                format!("{API}.{request}")
+            } else {
+                local.clone()
             };
             Service { local, hub }
         };

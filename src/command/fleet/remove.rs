@@ -83,7 +83,7 @@ pub async fn run(arguments: &RemoveArguments) -> anyhow::Result<()> {
     let records = fleet.records(&bus).await?;
     let name = &arguments.name;
     fleet.require_known(&records, name).await?;
-    let content = Content::of(&bus, name).await?;
+    let content = Content::reported(&bus, name).await?;
     let plan = Plan {
         discards: arguments.discard,
         deletes_states: true,
@@ -103,7 +103,7 @@ pub async fn run(arguments: &RemoveArguments) -> anyhow::Result<()> {
         return Ok(());
     }
     if !arguments.discard_waiting {
-        content.check_edges(name)?;
+        content.edges.check(name)?;
     }
     let done = fleet.retire(&bus, &records, name, plan).await?;
     if is_json {
@@ -168,7 +168,7 @@ impl Fleet {
         }
         reach("fleet:revoked");
         wait_until_routed(bus, name).await?;
-        let content = Content::of(bus, name).await?;
+        let content = Content::of(bus, name, None).await?;
         let mut done = Done {
             waiting: content.deliveries.len(),
             ..Done::default()
@@ -207,23 +207,23 @@ async fn wait_until_routed(bus: &Bus, name: &str) -> anyhow::Result<()> {
 
 /// What will change, for people.
 fn lines(name: &str, content: &Content, plan: Plan) -> Vec<String> {
-    let mut lines = vec![format!("cluster {name}: its credentials are revoked")];
+    let mut lines = vec![format!("cluster {name}: its credentials will be revoked")];
     let mut add = |line: String| lines.push(format!("cluster {name}: {line}"));
-    for line in on_edges(content) {
+    for line in content.edges.lines() {
         add(line);
     }
     let events = content.events;
     if events.stored > 0 {
         add(format!(
-            "{} stay until EVENTS evicts them; {} not routed yet, which is done first",
+            "{} will stay until EVENTS evicts them; {} not routed yet, which is done first",
             number(events.stored, "stored event"),
             events.unrouted
         ));
     }
     if !content.deliveries.is_empty() {
         let result = match plan.discards {
-            true => "become dead letters",
-            false => "are still delivered; --discard makes them dead letters",
+            true => "will become dead letters",
+            false => "will still be delivered; --discard makes them dead letters",
         };
         add(format!(
             "{} ready and {} parked deliveries {result}",
@@ -233,7 +233,7 @@ fn lines(name: &str, content: &Content, plan: Plan) -> Vec<String> {
     }
     if !content.dead_letters.is_empty() {
         add(format!(
-            "{} stay: `tidings dead list --cluster {name}`",
+            "{} will stay: `tidings dead list --cluster {name}`",
             count(content.dead_letters.len(), "dead letter")
         ));
     }
@@ -241,16 +241,15 @@ fn lines(name: &str, content: &Content, plan: Plan) -> Vec<String> {
     if plan.deletes_states && !content.states.is_empty() {
         let states = count(content.states.len(), "record");
         add(match waits {
-            true => format!("{states} of states stay while deliveries wait"),
-            false => format!("{states} of states are deleted"),
+            true => format!("{states} of states will stay while deliveries wait"),
+            false => format!("{states} of states will be deleted"),
         });
     }
     if plan.deletes_states {
         let open = &content.ids.open_incidents;
         for key in &open.ids {
             add(format!(
-                "incident {key} is open, and no event resolves it any more: resolve it at its \
-                 service"
+                "incident {key} is open, and no event will resolve it: resolve it at its service"
             ));
         }
         if let Some(rest) = open.rest("open incidents") {
@@ -259,26 +258,8 @@ fn lines(name: &str, content: &Content, plan: Plan) -> Vec<String> {
     }
     if !content.heartbeats.is_empty() {
         add(format!(
-            "{} of processes are deleted",
+            "{} of processes will be deleted",
             count(content.heartbeats.len(), "report")
-        ));
-    }
-    lines
-}
-
-/// What becomes of events that the hub does not have yet.
-pub(super) fn on_edges(content: &Content) -> Vec<String> {
-    let mut lines = Vec::new();
-    if content.on_edges > 0 {
-        let events = number(content.on_edges, "event");
-        lines.push(format!(
-            "{events} on edges, which would be lost: needs --discard-waiting"
-        ));
-    }
-    for edge in &content.silent_edges {
-        lines.push(format!(
-            "edge {edge} is silent, and may hold events, which would be lost: needs \
-             --discard-waiting"
         ));
     }
     lines

@@ -18,7 +18,7 @@ use tidings_rules::Alert;
 use super::content::Content;
 use super::holders::Kind;
 use super::members::check_member_name;
-use super::remove::{Plan, on_edges, print_all};
+use super::remove::{Plan, print_all};
 use super::{Fleet, FleetLocation, Output};
 use crate::command::rules;
 use crate::command::tool::{count, print_line};
@@ -72,6 +72,8 @@ struct Changes {
     statuses: Vec<(String, String)>,
     comments: usize,
     alerts: Vec<AffectedAlert>,
+    /// Taps whose filter names the old name, with the filter.
+    taps: Vec<(String, String)>,
     /// Processes of the old name that run.
     running: usize,
 }
@@ -95,7 +97,8 @@ pub async fn run(arguments: &RenameArguments) -> anyhow::Result<()> {
         fleet.check_revocable(old)?;
     }
     let alerts = alerts(arguments).await?;
-    let changes = Changes::of(&bus, arguments, alerts).await?;
+    let taps = fleet.taps_of(old)?;
+    let changes = Changes::of(&bus, arguments, alerts, taps).await?;
     let is_json = arguments.output == Output::Json;
     if !is_json {
         print_all(&changes.lines(arguments))?;
@@ -105,7 +108,7 @@ pub async fn run(arguments: &RenameArguments) -> anyhow::Result<()> {
             false => fleet.prepare(&records, old, before).await?,
             true => {
                 if !arguments.discard_waiting {
-                    changes.content.check_edges(old)?;
+                    changes.content.edges.check(old)?;
                 }
                 let plan = Plan {
                     discards: false,
@@ -195,9 +198,13 @@ impl Changes {
         bus: &Bus,
         arguments: &RenameArguments,
         alerts: Vec<AffectedAlert>,
+        taps: Vec<(String, String)>,
     ) -> anyhow::Result<Self> {
         let [old, new] = [&arguments.old, &arguments.new].map(|name| name.to_lowercase());
-        let content = Content::of(bus, &arguments.old).await?;
+        let content = match arguments.finish {
+            true => Content::reported(bus, &arguments.old).await?,
+            false => Content::of(bus, &arguments.old, None).await?,
+        };
         let renamed = |id: &String| {
             let rest = id.strip_prefix(&format!("{old}/"))?;
             Some((id.clone(), format!("{new}/{rest}")))
@@ -221,6 +228,7 @@ impl Changes {
             statuses,
             comments,
             alerts,
+            taps,
             running,
         })
     }
@@ -232,17 +240,17 @@ impl Changes {
         let mut lines = Vec::new();
         if arguments.finish {
             lines.push(format!(
-                "{old}: its credentials are revoked, its record is deleted"
+                "{old}: its credentials will be revoked, its record will be deleted"
             ));
-            for line in on_edges(content) {
+            for line in content.edges.lines() {
                 lines.push(format!("{old}: {line}"));
             }
             if self.running > 0 {
                 lines.push(format!(
-                    "{old}: {} report that they run under this name, and will answer 503",
+                    "{old}: {} with this name and will answer 503",
                     match self.running {
-                        1 => "1 process".to_owned(),
-                        number => format!("{number} processes"),
+                        1 => "1 process runs".to_owned(),
+                        number => format!("{number} processes run"),
                     }
                 ));
             }
@@ -288,6 +296,11 @@ impl Changes {
                 alert.name
             ));
         }
+        for (tap, filter) in &self.taps {
+            lines.push(format!(
+                "tap {tap}: its filter {filter} does not select {new}; add a tap for {new}"
+            ));
+        }
         lines
     }
 
@@ -314,6 +327,8 @@ impl Changes {
         report["comments"] = json!(self.comments);
         report["commentsNotListed"] = json!(content_ids.comments.more);
         report["alerts"] = self.alerts.iter().map(alert).collect();
+        let tap = |(name, filter): &(String, String)| json!({"tap": name, "filter": filter});
+        report["taps"] = self.taps.iter().map(tap).collect();
         report
     }
 }

@@ -37,17 +37,33 @@ pub struct SetArguments {
     dashboard: Option<String>,
 }
 
+impl SetArguments {
+    fn changes_something(&self) -> bool {
+        self.visible_to_all
+            || !self.visible_to.is_empty()
+            || self.events_per_second.is_some()
+            || self.bytes_per_second.is_some()
+            || self.dashboard.is_some()
+    }
+}
+
 /// Changes a cluster.
 ///
 /// # Errors
 /// The cluster does not exist, an argument is invalid, or the server cannot be used.
 pub async fn run(arguments: &SetArguments) -> anyhow::Result<()> {
+    ensure!(
+        arguments.changes_something(),
+        "nothing to change: pass --visible-to, --visible-to-all, --events-per-second, \
+         --bytes-per-second or --dashboard"
+    );
     check_namespaces(&arguments.visible_to)?;
     if let Some(dashboard) = &arguments.dashboard {
         check_dashboard(dashboard)?;
     }
     let fleet = Fleet::open(&arguments.location)?;
     let records = fleet.records(&fleet.bus().await?).await?;
+    fleet.require(&records, &arguments.name).await?;
     let changed = members::change(&records, &arguments.name, |cluster| {
         apply(arguments, cluster);
         Ok(())
@@ -72,11 +88,18 @@ fn apply(arguments: &SetArguments, cluster: &mut Cluster) {
 /// Checks the address of a dashboard.
 ///
 /// # Errors
-/// It is too long.
+/// It is too long, or no address.
 pub fn check_dashboard(dashboard: &str) -> anyhow::Result<()> {
     ensure!(
         dashboard.len() <= MAX_DASHBOARD,
         "--dashboard: at most {MAX_DASHBOARD} bytes"
+    );
+    let is_url = ["https://", "http://"]
+        .iter()
+        .any(|scheme| dashboard.starts_with(scheme));
+    ensure!(
+        dashboard.is_empty() || is_url,
+        "--dashboard {dashboard:?}: expected an address that begins with https:// or http://"
     );
     Ok(())
 }

@@ -32,7 +32,7 @@ pub struct AddTapArguments {
     /// Name of the tap
     name: String,
     /// Subjects of the events that it may read, such as 'events.prod-eu.>' or
-    /// 'events.*.*.*.error'
+    /// 'events.*.*.*.error'; or pass --cluster
     #[arg(long, value_name = "SUBJECT", required_unless_present = "cluster")]
     filter: Option<String>,
     /// Cluster whose events it may read, in place of --filter
@@ -293,6 +293,17 @@ impl Fleet {
         }
         taps.sort_by(|one, other| one.name.cmp(&other.name));
         Ok(taps)
+    }
+
+    /// Taps whose filter names a cluster, with the filter.
+    ///
+    /// # Errors
+    /// A file cannot be read.
+    pub(super) fn taps_of(&self, cluster: &str) -> anyhow::Result<Vec<(String, String)>> {
+        let token = Token::new(cluster).to_string();
+        let is_named = |tap: &Tap| tap.filter.split('.').nth(1) == Some(token.as_str());
+        let taps = self.taps()?.into_iter().filter(is_named);
+        Ok(taps.map(|tap| (tap.name, tap.filter)).collect())
     }
 
     /// The user of an account that is not the hub's: a tap, or a member.

@@ -152,12 +152,22 @@ fn clusters_without_ingest(report: &Report) -> Vec<String> {
         .filter(|cluster| cluster.ingests == 0 && !cluster.is_revoked);
     without
         .map(|cluster| match cluster.reported_seconds_ago {
+            Some(seconds) if cluster.edge.is_some() => format!(
+                "cluster {}: its edge has been silent for {}: it is cut off or stopped, and may \
+                 hold events",
+                cluster.name,
+                length(Duration::from_secs(seconds))
+            ),
             Some(seconds) => format!(
                 "cluster {}: no ingest is running, the last report is {} old",
                 cluster.name,
                 length(Duration::from_secs(seconds))
             ),
-            None => format!("cluster {}: no ingest has reported", cluster.name),
+            None => format!(
+                "cluster {}: no ingest reports: it never ran, it was stopped, or the server of \
+                 the hub lost all reports at a restart",
+                cluster.name
+            ),
         })
         .collect()
 }
@@ -198,7 +208,7 @@ fn open_circuits(reading: &Reading) -> Vec<String> {
         .filter(|circuit| matches!(circuit.state(), State::Open | State::HalfOpen));
     open.map(|circuit| {
         format!(
-            "destination {} has not been called since {}: {}; next attempt {}",
+            "the circuit of {} has been open since {}: {}; next attempt {}",
             destination(circuit),
             time(circuit.since),
             circuit.reason,

@@ -101,7 +101,12 @@ pub struct Edge {
     pub waiting: u64,
     /// The age of the oldest event of any edge.
     pub oldest_seconds: u64,
+    /// For how long an edge has been silent; 0 if all report.
+    pub silent_seconds: u64,
 }
+
+/// The most characters of the reason of a process.
+const MOST_OF_A_REASON: usize = 500;
 
 /// The dead letters.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -170,7 +175,9 @@ impl Process {
             reported_seconds_ago: seconds_since(from_proto(report.at), now).unwrap_or(u64::MAX),
             is_alive: is_alive(report, now),
             is_ready: report.ready,
-            reason: optional(&report.reason),
+            // A member may report a long one.
+            reason: optional(&report.reason)
+                .map(|reason| reason.chars().take(MOST_OF_A_REASON).collect()),
             is_shadow: report.shadow,
             credentials_expire_at: report.credentials_expire_at.map(|at| time(Some(at))),
             certificate_expires_at: report.certificate_expires_at.map(|at| time(Some(at))),
@@ -220,24 +227,31 @@ fn cluster(name: &str, ingests: &[&Heartbeat], reading: &Reading) -> Cluster {
         ingests: alive.len(),
         reported_seconds_ago: seconds_since(reported.max(), now),
         versions: versions.into_iter().map(str::to_owned).collect(),
-        edge: edges(ingests),
+        edge: edges(ingests, now),
         last_event_at: last_event.map(text),
         silent_seconds: seconds_since(last_event, now),
     }
 }
 
 /// The backlog of all edges of a cluster. One that does not run counts with its last report.
-fn edges(ingests: &[&Heartbeat]) -> Option<Edge> {
-    let backlogs = ingests.iter().filter_map(|report| report.edge);
-    backlogs
-        .map(|backlog| Edge {
+fn edges(ingests: &[&Heartbeat], now: Timestamp) -> Option<Edge> {
+    let edges = ingests.iter().filter_map(|report| {
+        let backlog = report.edge?;
+        let silent = match is_alive(report, now) {
+            true => None,
+            false => seconds_since(from_proto(report.at), now),
+        };
+        Some(Edge {
             waiting: backlog.waiting,
             oldest_seconds: backlog.oldest_ms / 1000,
+            silent_seconds: silent.unwrap_or_default(),
         })
-        .reduce(|left, right| Edge {
-            waiting: left.waiting.saturating_add(right.waiting),
-            oldest_seconds: left.oldest_seconds.max(right.oldest_seconds),
-        })
+    });
+    edges.reduce(|left, right| Edge {
+        waiting: left.waiting.saturating_add(right.waiting),
+        oldest_seconds: left.oldest_seconds.max(right.oldest_seconds),
+        silent_seconds: left.silent_seconds.max(right.silent_seconds),
+    })
 }
 
 fn seconds_since(time: Option<Timestamp>, now: Timestamp) -> Option<u64> {

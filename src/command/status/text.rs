@@ -108,6 +108,10 @@ fn cluster_lines(clusters: &[Cluster]) -> Vec<String> {
 fn edge_text(edge: &Edge) -> String {
     let oldest = length(Duration::from_secs(edge.oldest_seconds));
     match edge.waiting {
+        _ if edge.silent_seconds > 0 => {
+            let silent = length(Duration::from_secs(edge.silent_seconds));
+            format!("  edge: silent for {silent}, {} waited then", edge.waiting)
+        }
         0 => "  edge: nothing waits".to_owned(),
         number => format!("  edge: {number} wait, the oldest for {oldest}"),
     }

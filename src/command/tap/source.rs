@@ -42,7 +42,9 @@ impl Source {
             return Ok(Self::Tap(Box::new(bus.clone()), access.clone()));
         }
         let found = bus.jetstream().get_stream(streams::EVENTS).await;
-        let stream = found.context("stream EVENTS not found: is Tidings running?")?;
+        let stream = found.context(
+            "cannot read the stream EVENTS: is Tidings running, and do the credentials permit it?",
+        )?;
         Ok(Self::Any(Box::new(stream)))
     }
 

@@ -22,7 +22,8 @@ impl Intruder {
         Self::with_inbox(url, file, access.inbox_prefix().unwrap()).await
     }
 
-    async fn with_inbox(url: &str, file: &Path, inbox: &str) -> Self {
+    /// Connects with a credentials file and an inbox.
+    pub async fn with_inbox(url: &str, file: &Path, inbox: &str) -> Self {
         let credentials = std::fs::read_to_string(file).unwrap();
         let violations = Arc::new(Mutex::new(Vec::new()));
         let collected = violations.clone();

@@ -63,6 +63,14 @@ impl Site {
         self.fleet.rig.run(router).await
     }
 
+    /// Answers requests for consumers as a router does, and does nothing else that routers do.
+    async fn answer_guests(&self) {
+        let router = self.fleet.credentials("router");
+        let bus = super::uses::bus(self.fleet.rig.url(), &router).await;
+        let requests = bus.guest_requests().await.unwrap();
+        tokio::spawn(async move { bus.answer_guests(requests).await });
+    }
+
     /// The messages of the events on the hub, in order.
     async fn stored(&self) -> Vec<String> {
         let streams = self.fleet.streams().await;

@@ -122,6 +122,7 @@ async fn a_member_can_do_nothing_but_its_own() {
 async fn a_member_cannot_reach_other_subjects_with_the_reply_of_a_request() {
     let fleet = Fleet::start().await;
     fleet.add("dev-1").await;
+    let _hub = fleet.hub().await;
     let member = Intruder::connect(fleet.rig.url(), &fleet.credentials("dev-1")).await;
     let hub = fleet.streams().await;
     let before = stored(&hub).await;
@@ -287,11 +288,11 @@ fn consumer_request(more: Value) -> String {
 async fn the_body_of_a_request_cannot_name_another_filter_than_its_subject() {
     let fleet = Fleet::start().await;
     fleet.add("dev-1").await;
+    let _hub = fleet.hub().await;
     let member = Intruder::connect(fleet.rig.url(), &fleet.credentials("dev-1")).await;
     for more in [
         json!({"filter_subject": "events.prod-eu.>"}),
         json!({"filter_subject": "events.>"}),
-        json!({"filter_subject": ""}),
         json!({"filter_subject": "", "filter_subjects": ["events.dev-1.>", "events.prod-eu.>"]}),
     ] {
         let subject = own_consumer("CREATE", ".events.dev-1.>");
@@ -300,47 +301,85 @@ async fn the_body_of_a_request_cannot_name_another_filter_than_its_subject() {
         let answer: Value = serde_json::from_slice(&answer.unwrap().payload).unwrap();
         assert!(answer["error"]["code"].is_number(), "{more} {answer}");
     }
-    // The name in the subject counts.
-    let request = consumer_request(json!({"name": "router"}));
-    let subject = own_consumer("CREATE", ".events.dev-1.>");
-    let answer = member.client.request(subject, request.into()).await;
-    let answer: Value = serde_json::from_slice(&answer.unwrap().payload).unwrap();
-    assert_eq!(answer["name"], "ingest-dev-1-0", "{answer}");
-    let request = consumer_request(json!({"name": "router", "durable_name": "router"}));
-    let subject = own_consumer("CREATE", ".events.dev-1.>");
-    let answer = member.client.request(subject, request.into()).await;
-    let answer: Value = serde_json::from_slice(&answer.unwrap().payload).unwrap();
-    assert_ne!(answer["name"], "router", "{answer}");
+    for more in [json!({"name": "router"}), json!({"durable_name": "router"})] {
+        let subject = own_consumer("CREATE", ".events.dev-1.>");
+        let request = consumer_request(more.clone());
+        let answer = member.client.request(subject, request.into()).await;
+        let answer: Value = serde_json::from_slice(&answer.unwrap().payload).unwrap();
+        assert!(answer["error"]["code"].is_number(), "{more} {answer}");
+    }
+}
+
+/// Fields with which a consumer would act on the hub by itself, or take much memory there. Each
+/// consumer subscribes to requests about it, and a message that is pushed there is a request.
+fn hostile_fields() -> Vec<Value> {
+    let targets = [
+        "deliveries.default.slack.apps.hook",
+        "$KV.limits.circuit.a",
+        "$JS.API.CONSUMER.MSG.NEXT.EVENTS.router",
+        "$JS.API.CONSUMER.RESET.EVENTS.router",
+        "$JS.API.CONSUMER.RESET.DELIVERIES.default-generic",
+        "tidings.names",
+    ];
+    let pushes = targets.map(|target| json!({"deliver_subject": target}));
+    let others = [
+        json!({"max_waiting": 100_000_000}),
+        json!({"max_ack_pending": -1}),
+        json!({"deliver_subject": targets[2], "headers_only": true}),
+    ];
+    pushes.into_iter().chain(others).collect()
 }
 
 #[tokio::test]
-async fn a_member_cannot_push_its_events_to_other_streams() {
+async fn a_member_cannot_push_its_events_to_anything_in_the_hub() {
     let fleet = Fleet::start().await;
     fleet.add("dev-1").await;
+    let _hub = fleet.hub().await;
     let member = Intruder::connect(fleet.rig.url(), &fleet.credentials("dev-1")).await;
     let hub = fleet.streams().await;
-    let body = event("dev-1").encode_to_vec();
     let own = "events.dev-1.apps.Kustomization.info";
+    let body = event("dev-1").encode_to_vec();
     member.client.request(own, body.into()).await.unwrap();
-    let before = stored(&hub).await;
-    let targets = ["deliveries.default.slack.apps.hook", "$KV.limits.circuit.a"];
-    for target in targets {
-        let request = consumer_request(json!({"deliver_subject": target}));
+    for more in hostile_fields() {
+        let request = consumer_request(more.clone());
         let subject = own_consumer("CREATE", ".events.dev-1.>");
         let answer = member.client.request(subject, request.into()).await;
         let answer: Value = serde_json::from_slice(&answer.unwrap().payload).unwrap();
-        assert!(answer["error"].is_null(), "{answer}");
+        assert!(answer["error"]["code"].is_number(), "{more} {answer}");
         let stream = hub.get_stream("EVENTS").await.unwrap();
-        // The server deletes a push consumer without a subscriber, or keeps it idle.
-        let delivered = eventually("the state of the consumer is known", async || {
-            let info = stream.consumer_info("ingest-dev-1-0").await.ok()?;
-            Some(info.delivered.consumer_sequence)
-        })
-        .await;
-        assert_eq!(delivered, 0, "{target}");
-        stream.delete_consumer("ingest-dev-1-0").await.unwrap();
+        assert!(
+            stream.consumer_info("ingest-dev-1-0").await.is_err(),
+            "{more}"
+        );
     }
-    assert_eq!(before, stored(&hub).await);
+}
+
+#[tokio::test]
+async fn a_tap_cannot_push_events_to_anything_in_the_hub() {
+    let fleet = Fleet::start().await;
+    let _hub = fleet.hub().await;
+    let added = fleet
+        .run(&["add-tap", "audit", "--filter", "events.dev-1.>"])
+        .await;
+    assert_eq!(added.status, Some(0), "{added:?}");
+    let (url, file) = (fleet.rig.url(), fleet.credentials("audit"));
+    let tap = Intruder::with_inbox(url, &file, "_INBOX").await;
+    let hub = fleet.streams().await;
+    for more in hostile_fields() {
+        let mut config = json!({"name": "tap-audit-0", "ack_policy": "explicit"});
+        for (name, value) in more.as_object().unwrap() {
+            config[name] = value.clone();
+        }
+        let request = json!({"stream_name": "EVENTS", "config": config}).to_string();
+        for api in ["$JS.API", "tidings.api"] {
+            let subject = format!("{api}.CONSUMER.CREATE.EVENTS.tap-audit-0.events.dev-1.>");
+            let answer = tap.client.request(subject, request.clone().into()).await;
+            let answer: Value = serde_json::from_slice(&answer.unwrap().payload).unwrap();
+            assert!(answer["error"]["code"].is_number(), "{more} {answer}");
+        }
+        let stream = hub.get_stream("EVENTS").await.unwrap();
+        assert!(stream.consumer_info("tap-audit-0").await.is_err(), "{more}");
+    }
 }
 
 #[tokio::test]

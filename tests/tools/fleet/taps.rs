@@ -254,7 +254,6 @@ async fn the_body_of_a_request_of_a_tap_cannot_name_another_filter_or_consumer()
     for more in [
         json!({"filter_subject": "events.dev-1.>"}),
         json!({"filter_subject": "events.>"}),
-        json!({"filter_subject": ""}),
         json!({"filter_subject": "", "filter_subjects": [FILTER, "events.dev-1.>"]}),
         json!({"name": "router", "durable_name": "router"}),
     ] {

@@ -14,7 +14,7 @@ use tidings_rig::{Receiver, Reply, Role, alert, event, eventually, free_port, pr
 use super::{Fleet, assert_permitted};
 use crate::command::{Following, text, tidings_with};
 
-async fn bus(url: &str, credentials: &Path) -> Bus {
+pub async fn bus(url: &str, credentials: &Path) -> Bus {
     let flag = |key: &str, value: &str| Flag {
         name: key.into(),
         key: key.into(),

@@ -35,6 +35,13 @@ pub(super) fn router() -> Vec<Grant> {
                 format!("$JS.ACK.{EVENTS}.{AHEAD}.>"),
             ],
         ),
+        grant(
+            "answer members and taps that ask for a consumer",
+            [
+                format!("{API}.CONSUMER.CREATE.{EVENTS}.>"),
+                "_R_.>".to_owned(),
+            ],
+        ),
         grant("store deliveries", [subject::ALL_DELIVERIES.to_owned()]),
         grant(
             "record what would be delivered, in shadow mode",

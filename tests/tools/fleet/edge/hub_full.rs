@@ -53,6 +53,7 @@ async fn an_edge_keeps_its_events_while_the_hub_is_nearly_full() {
     let streams = site.fleet.streams().await;
     let hub = streams.get_key_value("hub").await.unwrap();
     report(&hub, &site, 10).await;
+    site.answer_guests().await;
     let edge = site.fleet.rig.run(site.edge()).await;
     let mut posted = post(&edge, numbered("before", 3)).await;
     site.stores(&posted).await;
@@ -82,6 +83,7 @@ async fn an_edge_whose_events_the_server_refuses_does_not_say_that_the_hub_takes
 
     // Full, though no report says so: nothing is discarded for a new event.
     drop(hub);
+    site.answer_guests().await;
     let streams = site.fleet.streams().await;
     let mut events = streams.get_stream("EVENTS").await.unwrap();
     let former = events.info().await.unwrap().config.clone();

@@ -47,6 +47,7 @@ async fn the_status_shows_what_waits_on_an_edge() {
     let streams = site.fleet.streams().await;
     let hub = streams.get_key_value("hub").await.unwrap();
     report(&hub, &site, 10).await;
+    site.answer_guests().await;
     let edge = site.fleet.rig.run(site.edge()).await;
     edge.logs("edge-connected").await;
     report(&hub, &site, 85).await;

@@ -54,6 +54,30 @@ async fn a_cluster_is_not_removed_while_its_edge_is_silent() {
 }
 
 #[tokio::test]
+async fn a_cluster_is_not_removed_just_after_its_edge_lost_the_hub() {
+    let site = Site::new().await;
+    let hub = site.fleet.hub().await;
+    let edge = site.fleet.rig.run(site.edge()).await;
+    site.stores(&post(&edge, numbered("event", 2)).await).await;
+    eventually("the edge reports", async || {
+        (planned(&site).await["heartbeats"].as_u64()? > 0).then_some(())
+    })
+    .await;
+    site.cable.cut();
+    post(&edge, numbered("kept", 1)).await;
+    let planned = planned(&site).await;
+    assert_eq!(
+        planned["silentEdges"].as_array().unwrap().len(),
+        1,
+        "{planned}"
+    );
+    let refused = site.fleet.run(&["remove", NAME, "--yes"]).await;
+    assert_ne!(refused.status, Some(0), "{refused:?}");
+    assert_eq!(site.fleet.names().await, [NAME]);
+    drop(hub);
+}
+
+#[tokio::test]
 async fn routers_show_what_waits_on_edges() {
     let site = Site::new().await;
     let streams = site.fleet.streams().await;
