@@ -28,6 +28,10 @@ command -v "$compiler" >/dev/null || {
     echo "executable: $compiler is missing, so nothing can be built for $arch" >&2
     exit 3
 }
+[ -d "$(rustc --print target-libdir --target "$target")" ] || {
+    echo "executable: Rust has no $target; see \`rustup target add\`" >&2
+    exit 3
+}
 export "CARGO_TARGET_$(tr '[:lower:]-' '[:upper:]_' <<<"$target")_LINKER=$compiler"
 export "CC_${target//-/_}=$compiler"
 # shellcheck disable=SC2086

@@ -130,6 +130,31 @@ notes() {
     python3 tools/release/notes.py "${1:?usage: tools/release.sh notes VERSION}"
 }
 
+# The executable for the other architecture, if this machine has a cross compiler.
+other_architecture() {
+    local other=arm64 status=0
+    [ "$(arch)" = amd64 ] || other=amd64
+    if [ -n "${TIDINGS:-}" ]; then
+        say "not run: $other, because TIDINGS is for $(arch)"
+        return
+    fi
+    ARCH=$other tools/release.sh executable || status=$?
+    case $status in
+    0) ARCH=$other tools/release.sh sbom ;;
+    3) say "not run: $other" ;;
+    *) exit "$status" ;;
+    esac
+}
+
+# The image, by the way that needs no registry.
+image() {
+    if command -v buildah >/dev/null; then
+        ENGINE=buildah tools/image.sh "tidings:$version"
+    else
+        say "not run: the image, which needs buildah here"
+    fi
+}
+
 dry_run() {
     rm -rf "$dist"
     say "workflows"
@@ -138,12 +163,14 @@ dry_run() {
     "$actionlint" .github/workflows/*.yaml
     executable
     sbom
+    other_architecture
+    image
     chart
     checksums
     # Before its release a version has no section of its own.
     notes "$version" >"$dist/notes.md" 2>/dev/null || notes Unreleased >"$dist/notes.md"
     say "$dist/notes.md"
-    say "not run: the other architecture, images, signatures, uploads"
+    say "not run: signatures, uploads"
 }
 
 case ${1:-} in
