@@ -111,13 +111,20 @@ e2e: ## Test the chart on a real node with its own kubelet (E2E_RATE=50 events/s
 	@CARGO="$(CARGO)" tools/e2e.sh $(TEST) --offline --test e2e -- --ignored --nocapture \
 		--test-threads=1
 
+# Not in CI: it builds the last release first.
+.PHONY: test-upgrade
+test-upgrade: nats-server ## Upgrade from the last release and back, under load
+	@previous=$${PREVIOUS_TIDINGS:-$$(CARGO="$(CARGO)" tools/release.sh previous)}; \
+	PREVIOUS_TIDINGS=$$previous $(TEST) --test faults upgrade:: -- --ignored --show-output \
+		--test-threads=1
+
 SOAK_MINUTES ?= 30
 
 .PHONY: soak
-soak: nats-server ## Run long tests: random faults (SOAK_MINUTES=30), rate limits, memory
+soak: nats-server ## Run long tests: random faults (SOAK_MINUTES=30), rate limits, memory, upgrades
 	@SOAK_MINUTES=$(SOAK_MINUTES) $(TEST) --test faults soak -- --nocapture
 	@$(TEST) --test pipeline -- --ignored
-	@MAKE=$(MAKE) tools/steps.sh bench-fleet
+	@MAKE=$(MAKE) tools/steps.sh test-upgrade bench-fleet
 
 # The attacks of tenants, senders and services, each alone.
 PIPELINE_ATTACKS = hostile_rules:: memory:: expressions:: isolation:: mentions:: poison:: \

@@ -5,6 +5,8 @@
 #   tools/release.sh versions VERSION    check that versions and changelog agree with the tag
 #   tools/release.sh agree [FOLDER]      check that Cargo, chart, Kustomize and image have the same
 #                                        version, in another copy of the project if one is given
+#   tools/release.sh previous            build the release before this one, and print the path of
+#                                        its executable
 #   tools/release.sh executable          build and pack the executable
 #   tools/release.sh sbom                write its bill of materials
 #   tools/release.sh chart               package the chart
@@ -64,6 +66,29 @@ agree() {
         [ "$found" = "${file#*=}" ] ||
             fail "${file%=*}: $found versions are found, expected ${file#*=}"
     done
+}
+
+# The last release, from which tests upgrade: the newest tag before this commit. Before the first
+# tag it is the commit that stored the newest tests/fixtures, which later versions must read.
+previous_commit() {
+    git describe --tags --abbrev=0 --match 'v[0-9]*' HEAD^ 2>/dev/null ||
+        git log -1 --diff-filter=A --format=%h -- 'tests/fixtures/v*'
+}
+
+previous() {
+    local commit folder
+    commit=$(previous_commit)
+    [ -n "$commit" ] || fail "no earlier tag, no commit of tests/fixtures: fetch the history"
+    folder=$project/target/previous/$commit
+    if [ ! -x "$folder/debug/tidings" ]; then
+        say "building $commit into target/previous (once)"
+        [ -d "$folder/source" ] ||
+            git worktree add --quiet --force --detach "$folder/source" "$commit" >&2
+        (cd "$folder/source" && CARGO_TARGET_DIR=$folder ${CARGO:-cargo} build --locked \
+            --workspace --bin tidings) >&2
+        git worktree remove --force "$folder/source"
+    fi
+    echo "$folder/debug/tidings"
 }
 
 # Print what an executable says of its version; nothing if it is for another architecture and this
@@ -174,10 +199,10 @@ dry_run() {
 }
 
 case ${1:-} in
-versions | agree | executable | sbom | chart | checksums | notes) "$@" ;;
+versions | agree | previous | executable | sbom | chart | checksums | notes) "$@" ;;
 dry-run) dry_run ;;
 *)
-    sed -n '2,13p' "${BASH_SOURCE[0]}" >&2
+    sed -n '2,18p' "${BASH_SOURCE[0]}" >&2
     exit 2
     ;;
 esac

@@ -127,7 +127,7 @@ async fn a_leader_that_hangs_for_ten_seconds_loses_nothing() {
     load.loses_nothing().await;
 }
 
-async fn receives_all(
+pub async fn receives_all(
     receiver: &Receiver,
     posted: &[Posted],
 ) -> BTreeMap<String, (usize, Instant)> {

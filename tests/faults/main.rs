@@ -13,5 +13,6 @@ mod retention;
 mod soak;
 mod storage;
 mod termination;
+mod upgrade;
 
 const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");
