@@ -236,7 +236,7 @@ async fn children_know_no_secret_and_end_with_their_parent() {
         let environment = fs::read_to_string(format!("/proc/{id}/environ"));
         assert_eq!(
             environment.expect("a child of this user can be read"),
-            "MALLOC_ARENA_MAX=1\0"
+            "MALLOC_ARENA_MAX=1\0MIMALLOC_DISALLOW_ARENA_ALLOC=1\0"
         );
         if killed {
             up.kill().await;

@@ -64,8 +64,9 @@ impl ChildProcess {
         command
             .args(&executable.arguments)
             .env_clear()
-            // One heap, so that the limit of memory is exact.
+            // One heap, and no address space is reserved, so that the limit of memory is exact.
             .env("MALLOC_ARENA_MAX", "1")
+            .env("MIMALLOC_DISALLOW_ARENA_ALLOC", "1")
             .current_dir("/")
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())
