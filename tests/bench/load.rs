@@ -12,7 +12,7 @@ use crate::endpoint::{Endpoint, Program};
 use crate::http::Connection;
 use crate::scenario::{Scenario, Template};
 use crate::tally::{Account, Tally};
-use crate::usage::{Memory, cpu_time, cpu_time_of_all, memory};
+use crate::usage::{Effort, Memory, cpu_time, cpu_time_of_all, effort, memory};
 
 /// The number of connections, and so of concurrent posts.
 const CONNECTIONS: u32 = 64;
@@ -21,6 +21,8 @@ const STEADY_PER_SECOND: u32 = 100;
 /// The number of events of a fan-out for each second of the load: about what
 /// notification-controller handles.
 const FAN_OUT_PER_SECOND: usize = 30;
+/// The number of events for a slow receiver for each second of the load.
+const SLOW_PER_SECOND: usize = 1000;
 /// Deliveries before the measurement, so that connections and caches exist.
 const WARM_UP: usize = 256;
 /// A post without a response within this time ends the run.
@@ -54,8 +56,8 @@ pub struct Measured {
 pub struct Process {
     /// Its name.
     pub name: &'static str,
-    /// Its CPU time in this load.
-    pub cpu: Duration,
+    /// Its CPU time and context switches in this load.
+    pub effort: Effort,
     /// Its memory at the end of this load.
     pub memory: Memory,
 }
@@ -75,6 +77,14 @@ impl Load {
         };
         if scenario == Scenario::FanOut {
             let most_events = FAN_OUT_PER_SECOND * usize::try_from(seconds).unwrap_or(usize::MAX);
+            return vec![Self {
+                lasts: RESPONSE_WITHIN,
+                most_events,
+                ..full
+            }];
+        }
+        if scenario == Scenario::Slow {
+            let most_events = SLOW_PER_SECOND * usize::try_from(seconds).unwrap_or(usize::MAX);
             return vec![Self {
                 lasts: RESPONSE_WITHIN,
                 most_events,
@@ -141,7 +151,7 @@ pub async fn run(
     let before = program
         .processes
         .iter()
-        .map(|(_, pid)| cpu_time(*pid))
+        .map(|(_, pid)| effort(*pid))
         .collect::<anyhow::Result<Vec<_>>>()?;
     tally.begin();
     post_all(load, &program.endpoint, template, tally)
@@ -154,14 +164,14 @@ pub async fn run(
     for ((name, pid), before) in program.processes.iter().zip(before) {
         processes.push(Process {
             name,
-            cpu: cpu_time(*pid)? - before,
+            effort: effort(*pid)?.since(before),
             memory: memory(*pid)?,
         });
     }
     let measured = driver_cpu
         + processes
             .iter()
-            .map(|process| process.cpu)
+            .map(|process| process.effort.cpu())
             .sum::<Duration>();
     let others = (cpu_time_of_all()? - all_before).saturating_sub(measured);
     let other_cores = others.as_secs_f64() / begin.elapsed().as_secs_f64();

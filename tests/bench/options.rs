@@ -36,6 +36,17 @@ pub struct Options {
     /// Write each scenario's rules to this folder, for the target
     #[arg(long, env = "BENCH_MANIFESTS", value_name = "DIR")]
     pub manifests: Option<PathBuf>,
+    /// How often each load is measured; with several programs they alternate
+    #[arg(
+        long,
+        env = "BENCH_ROUNDS",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..)
+    )]
+    pub rounds: u32,
+    /// Another executable of tidings, to compare with
+    #[arg(long, env = "BENCH_BASE", value_name = "FILE")]
+    pub base: Option<PathBuf>,
     /// Event endpoint of another program, which must use the scenario's rules
     #[arg(long, env = "BENCH_TARGET", value_name = "URL")]
     target: Option<Endpoint>,

@@ -1,5 +1,7 @@
 //! The figures, as a table and as JSON.
 
+mod summary;
+
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
@@ -49,6 +51,8 @@ struct Row {
     p99_ms: f64,
     driver_cpu_us: f64,
     other_cores: f64,
+    /// The CPU time of all processes.
+    cpu_us: f64,
     processes: Vec<Cost>,
 }
 
@@ -56,6 +60,9 @@ struct Row {
 struct Cost {
     process: &'static str,
     cpu_us: f64,
+    user_us: f64,
+    /// How often its threads waited, for each delivery.
+    waits: f64,
     memory: Memory,
 }
 
@@ -96,11 +103,14 @@ impl Report {
             processes,
         } = measured;
         let deliveries = account.deliveries.count();
-        let cost = |Process { name, cpu, memory }| Cost {
-            process: name,
-            cpu_us: microseconds_each(cpu, deliveries),
-            memory,
+        let cost = |process: Process| Cost {
+            process: process.name,
+            cpu_us: microseconds_each(process.effort.cpu(), deliveries),
+            user_us: microseconds_each(process.effort.user, deliveries),
+            waits: process.effort.waits as f64 / float(deliveries.max(1)),
+            memory: process.memory,
         };
+        let processes: Vec<Cost> = processes.into_iter().map(cost).collect();
         self.loads.push(Row {
             program: program.name,
             scenario: scenario.name(),
@@ -117,7 +127,8 @@ impl Report {
             p99_ms: milliseconds(account.deliveries.percentile(99.0)),
             driver_cpu_us: microseconds_each(driver_cpu, deliveries),
             other_cores,
-            processes: processes.into_iter().map(cost).collect(),
+            cpu_us: processes.iter().map(|process| process.cpu_us).sum(),
+            processes,
         });
     }
 
@@ -142,7 +153,7 @@ impl Report {
         }
         println!(
             "\n{:8} {:12} {:10} {:>10} {:>12} {:>10} {:>9} {:>9} {:>8} {:>6} {:>7} {:>6}  \
-             CPU µs per delivery; MiB at the end (peak)",
+             CPU µs (user µs, waits) per delivery; MiB at the end (peak)",
             "program",
             "rules",
             "load",
@@ -157,6 +168,7 @@ impl Report {
             "others"
         );
         self.loads.iter().for_each(Row::print);
+        summary::print(&self.loads);
     }
 
     /// Writes the figures as JSON.
@@ -191,11 +203,13 @@ impl Row {
         for Cost {
             process,
             cpu_us,
+            user_us,
+            waits,
             memory,
         } in &self.processes
         {
             print!(
-                "; {process} {cpu_us:.0} µs, {:.1} ({:.1}) MiB",
+                "; {process} {cpu_us:.0} ({user_us:.0}, {waits:.1}) µs, {:.1} ({:.1}) MiB",
                 memory.resident_mib, memory.peak_mib
             );
         }

@@ -3,6 +3,7 @@
 use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::time::Duration;
 
 use anyhow::Context;
 use clap::ValueEnum;
@@ -13,6 +14,9 @@ use tidings_rig::{alert, event, provider};
 const OBJECT: &str = "apps";
 const OTHERS: usize = 1000;
 const MATCHING: usize = 100;
+
+/// How long the slow receiver takes.
+pub const SLOW: Duration = Duration::from_millis(200);
 
 /// The rules of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -25,6 +29,8 @@ pub enum Scenario {
     FanOut,
     /// One alert that matches, and another to a destination of the same type that hangs
     Neighbor,
+    /// One alert that matches, to a receiver that takes 200 ms
+    Slow,
 }
 
 /// The destinations.
@@ -34,6 +40,8 @@ pub struct Addresses {
     pub receiver: SocketAddr,
     /// The address of a destination that hangs.
     pub hanging: SocketAddr,
+    /// The address of a receiver that takes [`SLOW`].
+    pub slow: SocketAddr,
 }
 
 /// The JSON of an event, before and after its number.
@@ -46,11 +54,12 @@ pub struct Template {
 
 impl Scenario {
     /// All scenarios.
-    pub const ALL: [Self; 4] = [
+    pub const ALL: [Self; 5] = [
         Self::OneAlert,
         Self::ManyAlerts,
         Self::FanOut,
         Self::Neighbor,
+        Self::Slow,
     ];
 
     /// The name in reports and of folders.
@@ -60,6 +69,7 @@ impl Scenario {
             Self::ManyAlerts => "many-alerts",
             Self::FanOut => "fan-out",
             Self::Neighbor => "neighbor",
+            Self::Slow => "slow",
         }
     }
 
@@ -100,8 +110,12 @@ impl Scenario {
         });
         let neighbor =
             (self == Self::Neighbor).then(|| alert_about("to-hanging", OBJECT, "hanging"));
+        let receiver = match self {
+            Self::Slow => addresses.slow,
+            _ => addresses.receiver,
+        };
         let providers = [
-            provider_at("receiver", addresses.receiver),
+            provider_at("receiver", receiver),
             provider_at("hanging", addresses.hanging),
         ];
         let items: Vec<Value> = providers

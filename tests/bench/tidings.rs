@@ -19,12 +19,14 @@ use crate::endpoint::{Endpoint, Program};
 use crate::http::Connection;
 use crate::scenario::{Addresses, Scenario};
 
-const EXECUTABLE: &str = env!("CARGO_BIN_EXE_tidings");
+/// The executable of this build.
+pub const EXECUTABLE: &str = env!("CARGO_BIN_EXE_tidings");
 /// Time for a start on a busy machine.
 const READY_WITHIN: Duration = Duration::from_secs(60);
 
 /// All roles in one process, its nats-server, and a temporary data folder.
 pub struct Tidings {
+    name: &'static str,
     child: Child,
     pid: u32,
     nats_server: u32,
@@ -33,17 +35,22 @@ pub struct Tidings {
 }
 
 impl Tidings {
-    /// Starts the process with a scenario's rules, and waits until it is ready.
+    /// Starts an executable with a scenario's rules, and waits until it is ready.
     ///
     /// # Errors
     /// The process does not start or does not become ready; its log shows why.
-    pub async fn start(scenario: Scenario, addresses: Addresses) -> anyhow::Result<Self> {
+    pub async fn start(
+        name: &'static str,
+        executable: &Path,
+        scenario: Scenario,
+        addresses: Addresses,
+    ) -> anyhow::Result<Self> {
         let folder = tempfile::Builder::new()
             .prefix("tidings-bench-")
             .tempdir()?;
         let (rules, data) = (folder.path().join("rules"), folder.path().join("data"));
         scenario.write(&rules, addresses)?;
-        let mut child = spawn(&rules, &data)?;
+        let mut child = spawn(executable, &rules, &data)?;
         let pid = child.id().context("tidings ended at once")?;
         let mut log = Log::of(&mut child)?;
         let started = timeout(READY_WITHIN, async {
@@ -59,6 +66,7 @@ impl Tidings {
             .as_u64()
             .context("nats.json has no pid")?;
         Ok(Self {
+            name,
             child,
             pid,
             nats_server: u32::try_from(nats_server)?,
@@ -74,7 +82,7 @@ impl Tidings {
             path: "/".to_owned(),
         };
         Program {
-            name: "tidings",
+            name: self.name,
             endpoint,
             processes: vec![("tidings", self.pid), ("nats-server", self.nats_server)],
         }
@@ -89,8 +97,8 @@ impl Tidings {
     }
 }
 
-fn spawn(rules: &Path, data: &Path) -> anyhow::Result<Child> {
-    let mut command = Command::new(EXECUTABLE);
+fn spawn(executable: &Path, rules: &Path, data: &Path) -> anyhow::Result<Child> {
+    let mut command = Command::new(executable);
     command.args([
         "up",
         "--log-format",
@@ -116,7 +124,7 @@ fn spawn(rules: &Path, data: &Path) -> anyhow::Result<Child> {
         .kill_on_drop(true);
     command
         .spawn()
-        .with_context(|| format!("cannot start {EXECUTABLE}"))
+        .with_context(|| format!("cannot start {}", executable.display()))
 }
 
 async fn ready(admin: &str) -> anyhow::Result<()> {
