@@ -7,6 +7,7 @@ use async_nats::header;
 use async_nats::jetstream::message::{PublishMessage, StreamMessage};
 use async_nats::jetstream::stream::{DirectGetErrorKind, Stream};
 use bytes::Bytes;
+use futures::{StreamExt, stream};
 use prost::Message as _;
 
 use crate::bus::park::{MAY_BE_WOKEN, REPLACES};
@@ -22,7 +23,10 @@ const BATCH: usize = 1000;
 const SEARCHED_FOR_ONE: usize = 1000;
 /// The number of deliveries that resume in the first second. Each further second has twice as many,
 /// so that a service that has just recovered is not flooded.
-const FIRST_SECOND: f64 = 8.0;
+const FIRST_SECOND: f64 = 64.0;
+/// How many parked deliveries are read again and rescheduled at the same time. Each may have the
+/// manifest of its Alert, so more of them could take much memory.
+const AT_A_TIME: usize = 16;
 
 /// Which parked deliveries [`Bus::wake`] wakes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -121,14 +125,7 @@ impl Bus {
             let slots = left.iter().map(|found| found.slot_ms);
             woken.left_until_ms = slots.fold(woken.left_until_ms, i64::max);
             batch.sort_by_key(|found| found.planned_at);
-            for found in batch {
-                let parked = read_again(&deliveries, &found).await?;
-                if let Some(parked) = parked
-                    && self.reschedule(parked, ramp(woken.count)).await?
-                {
-                    woken.count += 1;
-                }
-            }
+            woken.count += self.wake_batch(&deliveries, batch, woken.count).await?;
             match next {
                 Some(next) => from = next,
                 None => return Ok(woken),
@@ -165,6 +162,38 @@ impl Bus {
             }
         }
         Ok(false)
+    }
+
+    /// Wakes these deliveries, after as many as `before`. Returns how many it woke.
+    async fn wake_batch(
+        &self,
+        deliveries: &Stream<()>,
+        batch: Vec<Found>,
+        before: usize,
+    ) -> Result<usize, BusError> {
+        let waking = batch
+            .into_iter()
+            .zip(before..)
+            .map(|(found, number)| self.wake_found(deliveries, found, ramp(number)));
+        let mut waking = stream::iter(waking).buffered(AT_A_TIME);
+        let mut count = 0;
+        while let Some(is_woken) = waking.next().await {
+            count += usize::from(is_woken?);
+        }
+        Ok(count)
+    }
+
+    /// Reads a parked delivery again and reschedules it. `false` if it is no longer there.
+    async fn wake_found(
+        &self,
+        deliveries: &Stream<()>,
+        found: Found,
+        wait: Duration,
+    ) -> Result<bool, BusError> {
+        match read_again(deliveries, &found).await? {
+            Some(parked) => self.reschedule(parked, wait).await,
+            None => Ok(false),
+        }
     }
 
     async fn deliveries(&self) -> Result<Stream<()>, BusError> {
@@ -309,7 +338,7 @@ mod tests {
 
     #[test]
     fn the_number_of_woken_deliveries_doubles_each_second() {
-        for (number, seconds) in [(0, 0), (8, 1), (24, 2), (56, 3), (8 * 1023, 10)] {
+        for (number, seconds) in [(0, 0), (64, 1), (192, 2), (448, 3), (64 * 1023, 10)] {
             assert_eq!(ramp(number), Duration::from_secs(seconds), "{number}");
         }
     }

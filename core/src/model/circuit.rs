@@ -32,6 +32,9 @@ use crate::model::time::{self, after, between, to_proto};
 pub const MAX_FAILURES: u32 = 5;
 /// The longest wait for a probe, unless the service requests a longer one.
 const LONGEST_WAIT: Duration = Duration::from_secs(120);
+/// A failed probe adds at most this part of the time since the circuit opened, so that the end of a
+/// short outage is noticed soon.
+const PART_OF_OUTAGE: u32 = 5;
 /// A circuit that opens again within this time after it closed keeps its longer waits.
 const FLAP_WINDOW: Duration = Duration::from_secs(60);
 
@@ -317,7 +320,12 @@ fn open(
         circuit.since = Some(to_proto(now));
     }
     circuit.openings = circuit.openings.saturating_add(1);
-    let wait = backoff(retry, circuit.openings, random).max(requested.min(retry.max_age));
+    let outage = between(time_or_epoch(circuit.since), now);
+    let most = match circuit.state() {
+        State::HalfOpen => outage / PART_OF_OUTAGE,
+        _ => LONGEST_WAIT,
+    };
+    let wait = backoff(retry, circuit.openings, most, random).max(requested.min(retry.max_age));
     circuit.until = Some(to_proto(after(now, wait)));
     circuit.state = State::Open.into();
     circuit.probe.clear();
@@ -341,9 +349,9 @@ fn close(circuit: &mut Circuit, now: Timestamp) {
 }
 
 /// The wait for a probe. It doubles from the Provider's `retry.min` to its `retry.max`, at most two
-/// minutes, with jitter.
-fn backoff(retry: &RetryPolicy, openings: u32, random: f64) -> Duration {
-    let most = retry.max.min(LONGEST_WAIT).max(retry.min);
+/// minutes and at most `most`, with jitter.
+fn backoff(retry: &RetryPolicy, openings: u32, most: Duration, random: f64) -> Duration {
+    let most = retry.max.min(LONGEST_WAIT).min(most).max(retry.min);
     let bound = retry
         .min
         .saturating_mul(1 << (openings - 1).min(30))

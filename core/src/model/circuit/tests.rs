@@ -188,6 +188,19 @@ fn an_answered_probe_closes_the_circuit_and_a_failed_one_doubles_the_wait() {
 }
 
 #[test]
+fn after_a_short_outage_the_next_probe_is_soon() {
+    let mut circuit = opened(1000);
+    for (second, wait) in [(1002, 2), (1010, 2), (1020, 4), (1040, 8)] {
+        circuit = probe(&circuit, &failed(), second);
+        assert_eq!(
+            decide(&circuit, at(second)),
+            CircuitDecision::Blocked(at(second + wait)),
+            "a fifth of the outage, and at least retry.min"
+        );
+    }
+}
+
+#[test]
 fn after_the_process_of_a_probe_died_another_probe_is_due_at_once() {
     let half_open = with_probe(&opened(1000), "me", "p", Duration::from_secs(65), at(1010));
     assert_eq!(without_probe(&half_open, "another", at(1016)), None);
