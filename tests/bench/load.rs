@@ -8,11 +8,12 @@ use tokio::net::TcpStream;
 use tokio::task::JoinSet;
 use tokio::time::{interval_at, timeout};
 
+use crate::effort::{Effort, effort};
 use crate::endpoint::{Endpoint, Program};
 use crate::http::Connection;
 use crate::scenario::{Scenario, Template};
 use crate::tally::{Account, Tally};
-use crate::usage::{Effort, Memory, cpu_time, cpu_time_of_all, effort, memory};
+use crate::usage::{Memory, cpu_time, cpu_time_of_all, memory};
 
 /// The number of connections, and so of concurrent posts.
 const CONNECTIONS: u32 = 64;

@@ -8,6 +8,7 @@
 //! Poster and receiver are one thread, so that they use little CPU time of the shared cores, and
 //! one clock measures both times. See docs/benchmark.md.
 
+mod effort;
 mod endpoint;
 mod http;
 mod load;

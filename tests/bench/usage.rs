@@ -1,6 +1,6 @@
 //! CPU time and memory of a process, from /proc.
 
-use std::fs::{self, read_to_string};
+use std::fs::read_to_string;
 use std::time::Duration;
 
 use anyhow::Context;
@@ -16,33 +16,6 @@ pub struct Memory {
     pub resident_mib: f64,
     /// The maximum since its start.
     pub peak_mib: f64,
-}
-
-/// CPU time and context switches of a process.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Effort {
-    /// In user mode.
-    pub user: Duration,
-    /// In the kernel.
-    pub kernel: Duration,
-    /// How often its threads waited for something.
-    pub waits: u64,
-}
-
-impl Effort {
-    /// All CPU time.
-    pub fn cpu(self) -> Duration {
-        self.user + self.kernel
-    }
-
-    /// What was added since an earlier effort.
-    pub fn since(self, before: Self) -> Self {
-        Self {
-            user: self.user.saturating_sub(before.user),
-            kernel: self.kernel.saturating_sub(before.kernel),
-            waits: self.waits.saturating_sub(before.waits),
-        }
-    }
 }
 
 /// Reads the resident memory of a process.
@@ -73,29 +46,11 @@ pub fn cpu_time(pid: u32) -> anyhow::Result<Duration> {
     Ok(user + kernel)
 }
 
-/// Reads the CPU time of a process so far, and how often its present threads waited.
+/// The CPU time of a process so far in user mode, and in the kernel.
 ///
 /// # Errors
 /// The process does not exist or cannot be read.
-pub fn effort(pid: u32) -> anyhow::Result<Effort> {
-    let [user, kernel] = cpu_times(pid)?;
-    let mut waits = 0;
-    for task in fs::read_dir(format!("/proc/{pid}/task"))? {
-        // A thread may have ended meanwhile.
-        let status = read_to_string(task?.path().join("status")).unwrap_or_default();
-        let mut lines = status.lines();
-        let value = lines.find_map(|line| line.strip_prefix("voluntary_ctxt_switches:"));
-        waits += value.map_or(Ok(0), |value| value.trim().parse::<u64>())?;
-    }
-    Ok(Effort {
-        user,
-        kernel,
-        waits,
-    })
-}
-
-/// The CPU time in user mode, and in the kernel.
-fn cpu_times(pid: u32) -> anyhow::Result<[Duration; 2]> {
+pub fn cpu_times(pid: u32) -> anyhow::Result<[Duration; 2]> {
     let text = read(pid, "stat")?;
     // The second field, the name, is in parentheses and may contain spaces. utime and stime are the
     // fields 14 and 15.

@@ -27,10 +27,10 @@ pub fn print(rows: &[Row]) {
     println!("\nmedians of the rounds, in brackets relative to the program that was measured last");
     for group in &groups {
         let first = group[0];
-        let others = groups
+        let mut others = groups
             .iter()
             .filter(|other| (other[0].scenario, other[0].load) == (first.scenario, first.load));
-        let reference = others.last().unwrap_or(group);
+        let reference = others.next_back().unwrap_or(group);
         print!(
             "{:8} {:12} {:10}",
             first.program, first.scenario, first.load
