@@ -6,6 +6,7 @@
 //! open.
 
 pub mod connections;
+mod streamed;
 pub mod tls;
 
 use std::net::SocketAddr;
@@ -28,6 +29,7 @@ use tokio_util::sync::CancellationToken;
 use crate::runtime::codes::log as codes;
 use crate::runtime::metrics::Metrics;
 use connections::{Connection, Connections, Phase};
+use streamed::Streamed;
 use tls::Tls;
 
 /// The time limit for request headers, and for an idle connection.
@@ -220,7 +222,11 @@ async fn answer(
     });
     request.extensions_mut().insert(connection.progress());
     request.extensions_mut().insert(peer);
-    let response = router.call(request).await;
-    connection.enter(Phase::Waiting);
-    response
+    let Ok(response) = router.call(request).await;
+    if response.body().size_hint().exact().is_some() {
+        connection.enter(Phase::Waiting);
+        return Ok(response);
+    }
+    let progress = connection.progress();
+    Ok(response.map(|body| Body::new(Streamed::new(body, progress))))
 }

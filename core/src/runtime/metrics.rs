@@ -132,7 +132,7 @@ metrics! {
     last_event_timestamp_seconds: Family<ClusterLabel, Gauge> = Family::default(),
         "When the last event of a cluster was received, in seconds since 1970: of its own cluster \
          for ingest, of every cluster whose events it routed for a router. 0 before the first. \
-         After the first 500 clusters, the cluster is `other`.";
+         After the first 500 clusters, the cluster is `(other)`.";
     ingest_events_total: Family<RequestOutcome, Counter> = Family::default(),
         "Requests to the event endpoint, by outcome.";
     ingest_connections: Gauge = Gauge::default(),
@@ -186,10 +186,10 @@ metrics! {
         "Writes of statuses and Kubernetes Events to the API server, by outcome.";
     worker_attempts_total: Family<AttemptLabels, Counter> = Family::default(),
         "Attempts, by provider type, outcome, reason of the failure, and Provider. After the first \
-         500 Providers of a process, namespace and Provider are `other`.";
+         500 Providers of a process, namespace and Provider are `(other)`.";
     worker_deliveries_total: Family<DeliveryLabels, Counter> = Family::default(),
         "Deliveries that a worker finished or released, by provider type, outcome and Provider. \
-         After the first 500 Providers of a process, namespace and Provider are `other`.";
+         After the first 500 Providers of a process, namespace and Provider are `(other)`.";
     worker_template_errors_total: Family<TypeLabel, Counter> = Family::default(),
         "Attempts that sent the standard text because their template failed.";
     worker_state_conflicts_total: Family<TypeLabel, Counter> = Family::default(),
@@ -411,7 +411,7 @@ mod tests {
         let text = metrics.render();
         for line in [
             r#"tidings_last_event_timestamp_seconds{cluster="c0"} 5"#,
-            r#"tidings_last_event_timestamp_seconds{cluster="other"} 5"#,
+            r#"tidings_last_event_timestamp_seconds{cluster="(other)"} 5"#,
         ] {
             assert!(text.contains(line), "{line} in:\n{text}");
         }

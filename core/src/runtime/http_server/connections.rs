@@ -31,7 +31,7 @@ pub enum Phase {
     Waiting,
     /// The peer sends a body.
     Receiving,
-    /// A request is complete and is being handled.
+    /// A request is complete and is being handled, or its answer is still being made.
     Handling,
 }
 
@@ -153,6 +153,11 @@ impl Progress {
     /// The body is complete. From now on the connection is not closed for a new one.
     pub fn complete(&self) {
         self.open.enter(Phase::Handling, self.connections.now_ms());
+    }
+
+    /// The answer is complete. From now on the connection waits for another request.
+    pub(super) fn answered(&self) {
+        self.open.enter(Phase::Waiting, self.connections.now_ms());
     }
 }
 

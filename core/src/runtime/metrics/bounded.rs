@@ -8,8 +8,8 @@ use parking_lot::Mutex;
 pub const MOST_PROVIDERS: usize = 500;
 /// The most clusters that metrics name, in one process.
 pub const MOST_CLUSTERS: usize = 500;
-/// The label of all that come later.
-pub const OTHER: &str = "other";
+/// The label of all that come later. No Kubernetes name has parentheses.
+pub const OTHER: &str = "(other)";
 
 /// The first names of a process; later ones share a label.
 #[derive(Debug)]

@@ -142,6 +142,8 @@ terms! {
             "The header `Host` is not a name in `console.hosts`, or the request comes from a page \
              of another site. It got 403.";
         Unauthenticated = "unauthenticated", "There is no valid bearer token. It got 401.";
+        NotAllowed = "not-allowed",
+            "An action needs a token of `console.tokens.operate`. It got 403.";
         Busy = "busy", "Too many requests or streams were open. It got 503.";
         Failed = "failed", "The bus did not answer, or not in time. It got 503.";
     }
@@ -341,7 +343,7 @@ terms! {
 label_set! {
     /// A cluster of the fleet.
     pub struct ClusterLabel {
-        /// Its name; `*` or `other` for all clusters beyond the first 500.
+        /// Its name; `*` or `(other)` for all clusters beyond the first 500.
         cluster: String,
     }
 }
@@ -391,9 +393,9 @@ label_set! {
         outcome: Outcome,
         /// Why it did not deliver.
         reason: Option<Reason>,
-        /// The Provider's namespace, or `other`.
+        /// The Provider's namespace, or `(other)`.
         namespace: String,
-        /// The Provider, or `other`.
+        /// The Provider, or `(other)`.
         provider: String,
     }
 }
@@ -415,9 +417,9 @@ label_set! {
         r#type: String,
         /// What the worker did with it.
         outcome: DeliveryOutcome,
-        /// The Provider's namespace, or `other`.
+        /// The Provider's namespace, or `(other)`.
         namespace: String,
-        /// The Provider, or `other`.
+        /// The Provider, or `(other)`.
         provider: String,
     }
 }
