@@ -13,6 +13,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "tidings/v1/cluster.proto",
         "tidings/v1/edge.proto",
         "tidings/v1/shadow.proto",
+        "tidings/v1/audit.proto",
     ];
     for file in files {
         println!("cargo::rerun-if-changed={file}");

@@ -10,6 +10,7 @@ use crate::allocator;
 use crate::nats_server::{CHILD_COMMAND, become_nats_server};
 use crate::role::{bridge, ingest, router, up, worker};
 
+pub mod audit;
 pub mod check;
 pub mod completions;
 pub mod crds;
@@ -82,6 +83,8 @@ enum Command {
     Dead(dead_letters::DeadArguments),
     /// Route stored events again, or store deliveries again that are gone from the NATS server
     Replay(replay::ReplayArguments),
+    /// List what people did by hand: who, when, from where
+    Audit(audit::AuditArguments),
     /// List provider types and circuits; pause and resume deliveries to a Provider
     Providers(providers::ProvidersArguments),
     /// Report what shadow mode recorded: what would have been delivered
@@ -170,6 +173,7 @@ pub fn run(cli: Cli) -> anyhow::Result<u8> {
             Command::Deliveries(arguments) => deliveries::run(arguments).await?,
             Command::Dead(arguments) => dead_letters::run(arguments).await?,
             Command::Replay(arguments) => replay::run(arguments).await?,
+            Command::Audit(arguments) => audit::run(arguments).await?,
             Command::Providers(arguments) => providers::run(arguments).await?,
             Command::Shadow(arguments) => shadow::run(arguments).await?,
             Command::Rules(arguments) => rules::forget::run(arguments).await?,

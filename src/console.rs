@@ -6,8 +6,8 @@
 //! ```
 //!
 //! # Invariants
-//! - Without a token nothing is visible, if the settings have tokens. Nothing changes by a request:
-//!   every request is a GET.
+//! - Without a token nothing is visible, if the settings have tokens. What changes something is
+//!   below `/api/actions`, and needs a token with the role operate.
 //! - Whatever a request costs has a bound: connections, requests and streams at a time, the time of
 //!   a request, the rows and bytes of an answer.
 //! - A browser sends the token in a header, never in a cookie or URL, so a page of another site
@@ -27,13 +27,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::middleware::from_fn_with_state;
 use parking_lot::Mutex;
 use tidings_core::bus::Bus;
+use tidings_core::bus::live_clusters::LiveClusters;
+use tidings_core::runtime::config::Settings;
 use tidings_core::runtime::log_pace::LogPace;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::scaling::Scaling;
 use tidings_rules::LiveRules;
+use tidings_workers::http::HttpClients;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
@@ -42,7 +46,8 @@ pub use access::Access;
 use crate::command::status::Known;
 use crate::command::status::reading::Reading;
 use crate::command::status::report::Report;
-use cached::Cached;
+use crate::command::test::deliver::Tester;
+use cached::{Cached, CachedAnswers};
 use recent::Recent;
 use samples::Samples;
 
@@ -50,12 +55,14 @@ use samples::Samples;
 pub const MAX_CONNECTIONS: usize = 64;
 /// The most requests that are being answered at a time.
 const MAX_REQUESTS: usize = 16;
+/// The most traces, and tried events, that are being worked on at a time.
+const MAX_TRACES: usize = 2;
 /// The most live streams at a time.
 const MAX_STREAMS: usize = 16;
 /// How long a live stream lasts at most.
 const MAX_STREAM_TIME: Duration = Duration::from_secs(3600);
-/// How long a status is shown before it is read again. All viewers share it.
-const STATUS_AGE: Duration = Duration::from_secs(2);
+/// How long what is polled is shown before it is read again. All viewers share it.
+const SHARED_AGE: Duration = Duration::from_secs(2);
 
 /// What the console needs of the process.
 pub struct Parts {
@@ -63,6 +70,8 @@ pub struct Parts {
     pub rules: Arc<LiveRules>,
     pub scaling: Scaling,
     pub metrics: Metrics,
+    pub settings: Settings,
+    pub clusters: Arc<LiveClusters>,
     /// Ends live streams and what the console follows.
     pub stop: CancellationToken,
 }
@@ -71,32 +80,47 @@ pub struct Parts {
 pub struct Console {
     parts: Parts,
     access: Access,
+    tester: Tester,
     status: Cached<Report>,
+    /// The answers of the paths that pages poll.
+    polled: CachedAnswers<api::Polled, Bytes>,
     samples: Samples,
     recent: Recent,
     requests: Semaphore,
+    traces: Semaphore,
     streams: Arc<Semaphore>,
-    refusals: Mutex<[LogPace; 3]>,
+    refusals: Mutex<[LogPace; 4]>,
 }
 
 impl Console {
     /// Starts to follow outcomes and to count what waits, for as long as the process runs.
-    pub fn start(parts: Parts, access: Access) -> Arc<Self> {
+    ///
+    /// # Errors
+    /// A link template cannot be used.
+    pub fn start(
+        parts: Parts,
+        http_clients: HttpClients,
+        access: Access,
+    ) -> anyhow::Result<Arc<Self>> {
+        let tester = Tester::new(http_clients, &parts.settings, parts.clusters.clone())?;
         let (bus, scaling, stop) = (parts.bus.clone(), parts.scaling.clone(), parts.stop.clone());
         let recent = Recent::default();
         let samples = Samples::default();
         tokio::spawn(recent.clone().follow(bus.clone(), stop.clone()));
         tokio::spawn(samples.clone().follow(bus, scaling, recent.clone(), stop));
-        Arc::new(Self {
+        Ok(Arc::new(Self {
             parts,
             access,
-            status: Cached::new(STATUS_AGE),
+            tester,
+            status: Cached::new(SHARED_AGE),
+            polled: CachedAnswers::new(SHARED_AGE),
             samples,
             recent,
             requests: Semaphore::new(MAX_REQUESTS),
+            traces: Semaphore::new(MAX_TRACES),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
             refusals: Mutex::default(),
-        })
+        }))
     }
 
     /// Answers all requests.

@@ -8,6 +8,7 @@ use clap::Parser;
 use tidings_core::model::text::visible;
 
 mod allocator;
+mod audit;
 mod bridge;
 mod command;
 mod console;

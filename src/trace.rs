@@ -10,8 +10,9 @@
 
 pub mod absence;
 pub mod assemble;
+pub mod bounds;
 pub mod deliveries;
-mod events;
+pub mod events;
 mod find_deliveries;
 pub mod gather;
 pub mod query;

@@ -1,4 +1,6 @@
 // Requests to the API. The token is kept by the tab, and sent in a header only.
+import { readable } from './text.js';
+
 const KEY = 'tidings-token';
 
 export const token = {
@@ -15,6 +17,10 @@ export class ApiError extends Error {
   }
 }
 
+// Every text of the API passes here, so none can reorder what stands beside it.
+const parse = (text) =>
+  JSON.parse(text, (_, value) => (typeof value === 'string' ? readable(value) : value));
+
 async function request(path, parameters, options) {
   const query = new URLSearchParams(
     Object.entries(parameters ?? {}).filter(([, value]) => value !== '' && value != null),
@@ -22,24 +28,32 @@ async function request(path, parameters, options) {
   const headers = token.get() ? { Authorization: `Bearer ${token.get()}` } : {};
   const answer = await fetch(`api/${path}${query ? `?${query}` : ''}`, {
     ...options,
-    headers,
+    headers: { ...headers, ...options?.headers },
     credentials: 'omit',
     cache: 'no-store',
     redirect: 'error',
   });
   if (answer.ok) return answer;
-  const body = await answer.json().catch(() => ({}));
+  const body = await answer.text().then(parse).catch(() => ({}));
   throw new ApiError(answer.status, body.code ?? 'unknown', body.error ?? answer.statusText);
 }
 
 export async function get(path, parameters, options) {
-  return (await request(path, parameters, options)).json();
+  return parse(await (await request(path, parameters, options)).text());
 }
 
-// Calls `handle(name, data)` with each server-sent event until the stream ends or is aborted.
-// EventSource cannot send a token, so the stream is read by hand.
-export async function follow(path, parameters, signal, handle) {
-  const answer = await request(path, parameters, { signal });
+export async function post(path, body, options) {
+  const headers = { 'Content-Type': 'application/json' };
+  const sent = { ...options, method: 'POST', headers, body: JSON.stringify(body) };
+  return parse(await (await request(path, {}, sent)).text());
+}
+
+// Calls `handle(name, data, id)` with each server-sent event until the stream ends or is aborted.
+// With the last id, the stream goes on where it was. EventSource cannot send a token, so the stream
+// is read by hand.
+export async function follow(path, parameters, { signal, lastId }, handle) {
+  const headers = lastId ? { 'Last-Event-ID': lastId } : {};
+  const answer = await request(path, parameters, { signal, headers });
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = '';
   for (;;) {
@@ -55,7 +69,7 @@ export async function follow(path, parameters, signal, handle) {
           .map((line) => line.slice(name.length + 2))
           .join('\n');
       const data = field('data');
-      if (data) handle(field('event'), JSON.parse(data));
+      if (data) handle(field('event'), parse(data), field('id'));
     }
   }
 }

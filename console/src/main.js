@@ -12,6 +12,8 @@ import { Providers } from './pages/providers.js';
 import { Alerts } from './pages/alerts.js';
 import { DeadLetters } from './pages/dead.js';
 import { Parked } from './pages/parked.js';
+import { Tester } from './pages/tester.js';
+import { Trace } from './pages/trace.js';
 
 const PAGES = {
   overview: ['Overview', Overview],
@@ -20,6 +22,8 @@ const PAGES = {
   alerts: ['Alerts', Alerts],
   parked: ['Waiting', Parked],
   dead: ['Dead letters', DeadLetters],
+  trace: ['Trace', Trace],
+  tester: ['Tester', Tester],
 };
 
 function SignIn({ problem, done }) {
@@ -63,7 +67,8 @@ function Frame({ session, fail, signOut }) {
       ${session.name && html`<button type="button" onClick=${signOut}>Sign out</button>`}
     </header>
     <main id="main" tabindex="-1"><h1>${title}</h1>
-      <${Page} key=${title} filters=${filters} page=${page} fail=${fail} /></main>`;
+      <${Page} key=${title} filters=${filters} page=${page} fail=${fail}
+        canOperate=${session.role === 'operate'} /></main>`;
 }
 
 function App() {

@@ -15,3 +15,8 @@ export function length(seconds) {
 export const clock = (time) => (time ? time.replace('T', ' ').replace(/\.\d+Z$|Z$/, '') : '');
 
 export const contains = (text, part) => !part || text.toLowerCase().includes(part.toLowerCase());
+
+// Controls of bidirectional text, which change the order of what follows, are written as in JSON.
+export const readable = (text) =>
+  text.replace(/[\u061c\u200e\u200f\u202a-\u202e\u2066-\u2069]/g, (control) =>
+    `\\u${control.charCodeAt(0).toString(16).padStart(4, '0')}`);

@@ -31,5 +31,21 @@ export function usePolled(path, parameters, seconds, fail) {
       abort.abort();
     };
   }, [read, seconds]);
-  return { value, error };
+  return { value, error, reload: read };
+}
+
+// An action that runs once at a time. `done` gets what it answered.
+export function useAction(fail) {
+  const [state, setState] = useState({});
+  const run = useCallback(async (act, done) => {
+    setState({ isRunning: true });
+    try {
+      const text = await done(await act((progress) => setState({ isRunning: true, progress })));
+      setState({ text });
+    } catch (error) {
+      setState({ error });
+      fail(error);
+    }
+  }, []);
+  return { ...state, run };
 }

@@ -4,7 +4,7 @@ import { mkdirSync, writeFileSync } from 'node:fs';
 import { join, resolve } from 'node:path';
 import { after, before, test } from 'node:test';
 import { assertAccessible, launch, open } from './browser.mjs';
-import { TOKEN, eventually, start } from './tidings.mjs';
+import { OPERATE, TOKEN, eventually, start } from './tidings.mjs';
 
 const PAGES = ['overview', 'live', 'providers', 'alerts', 'parked', 'dead'];
 const DOCS = resolve(import.meta.dirname, '../../docs/console');
@@ -153,7 +153,7 @@ test('10,000 rows are drawn as fast as ten', async () => {
   await page.route('**/api/dead?*', (route) => {
     const after = Number(new URL(route.request().url()).searchParams.get('after') ?? 0);
     const deadLetters = Array.from({ length: 1000 }, (_, index) => ({
-      sequence: after + index + 1,
+      sequence: 10_000 - after - index,
       id: `id-${after + index}`,
       reason: 'exhausted',
       detail: `detail ${after + index}`,
@@ -181,11 +181,113 @@ test('10,000 rows are drawn as fast as ten', async () => {
     }
     return performance.now() - begin;
   });
-  await page.getByText('detail 0', { exact: true }).waitFor();
+  await page.getByText('detail 9999', { exact: true }).waitFor();
   // Far above what it takes: 20 ms a key here. Drawing all rows takes seconds.
   assert.ok(took < 3000, `${took} ms`);
   await page.getByLabel('Text').fill('detail 9999');
   await page.getByText('1 of 10000').waitFor();
+  check();
+  await close();
+});
+
+test('an event has a page that says what became of it', async () => {
+  const { page, check, close } = await viewer('live?kind=HelmRelease&shown=events');
+  await page.getByRole('row', { name: /Helm upgrade failed/ }).click();
+  await page.getByRole('link', { name: 'Trace', exact: true }).last().click();
+  const article = page.getByRole('article', { name: /^Event / });
+  await article.getByText('Alert apps/to-a-wrong-address matched').waitFor();
+  await article.getByText('not-found').first().waitFor();
+  await article.getByRole('table', { name: 'Alerts' }).waitFor();
+  await assertAccessible(page, 'a trace');
+  await screenshot(page, 'trace');
+  await page.getByRole('link', { name: 'Events of this object' }).click();
+  await page.waitForURL(/object=HelmRelease/);
+  await article.getByText('Helm upgrade failed').first().waitFor();
+  await page.getByLabel('Object (Kind/namespace/name)').fill('Kustomization/apps/nothing');
+  await page.keyboard.press('Enter');
+  await page.getByRole('region', { name: 'No event' }).waitFor();
+  check();
+  await close();
+});
+
+test('the tester shows verdicts and messages, and sends nothing', async () => {
+  const { page, check, close } = await viewer('tester');
+  const before = tidings.received.length;
+  await page.getByRole('button', { name: 'Try' }).click();
+  const chat = page.getByRole('article', { name: 'Message of apps/everything to apps/chat' });
+  await chat.getByText('kustomization/shop.apps').first().waitFor();
+  await chat.getByText('Health check failed after 30s').first().waitFor();
+  for (const name of ['apps/teams', 'apps/discord']) {
+    const message = page.getByRole('article', { name: new RegExp(`to ${name}`) });
+    await message.getByText('Health check failed after 30s').first().waitFor();
+  }
+  await page.getByRole('row', { name: /apps\/everything matched/ }).waitFor();
+  await assertAccessible(page, 'the tester');
+  await screenshot(page, 'tester');
+  await page.getByLabel('Event, as Flux').fill('{');
+  await page.getByRole('button', { name: 'Try' }).click();
+  await page.getByRole('alert').getByText('no JSON').waitFor();
+  assert.equal(tidings.received.length, before);
+  check();
+  await close();
+});
+
+test('a viewer has no actions, and the API refuses them', async () => {
+  const { page, check, close } = await viewer('dead', { expected: ['403'] });
+  await page.getByRole('grid', { name: 'Dead letters' }).getByText('not-found').first().waitFor();
+  assert.equal(await page.getByText('Replay or drop many').count(), 0);
+  const status = await page.evaluate(async () => {
+    const token = sessionStorage.getItem('tidings-token');
+    const answer = await fetch('api/actions/dead/drop', {
+      method: 'POST',
+      headers: { Authorization: `Bearer ${token}`, 'Content-Type': 'application/json' },
+      body: '{"filter":{}}',
+    });
+    return answer.status;
+  });
+  assert.equal(status, 403);
+  check();
+  await close();
+});
+
+test('an operator pauses, resumes, sends a test message, replays and drops', async () => {
+  const { page, check, close } = await viewer('providers', { token: OPERATE });
+  await page.getByRole('row', { name: /apps\/chat/ }).click();
+  const details = page.getByRole('region', { name: 'apps/chat' });
+  await details.getByLabel('Reason').fill('an upgrade');
+  await details.getByRole('button', { name: 'Pause' }).click();
+  await details.getByText('bob: an upgrade').waitFor();
+  await details.getByRole('button', { name: 'Resume' }).click();
+  await details.getByText('Resumed', { exact: false }).waitFor();
+  await details.getByLabel('Text').fill('hello from the console');
+  const before = tidings.received.length;
+  await details.getByRole('button', { name: 'Preview' }).click();
+  await details.getByText('hello from the console').first().waitFor();
+  await assertAccessible(page, 'a test message');
+  await screenshot(page, 'operate');
+  assert.equal(tidings.received.length, before);
+  await details.getByRole('button', { name: 'Send it' }).click();
+  await eventually('it is sent', async () =>
+    tidings.received.some((body) => body.includes('hello from the console')));
+  await details.getByRole('link', { name: 'What became of it' }).waitFor();
+
+  await page.getByRole('link', { name: 'Dead letters' }).first().click();
+  const grid = page.getByRole('grid', { name: 'Dead letters' });
+  await grid.getByText('not-found').first().waitFor();
+  const { stored } = await tidings.api('dead');
+  await page.getByRole('row', { name: /not-found/ }).first().click();
+  await page.getByRole('button', { name: 'Drop', exact: true }).click();
+  await page.getByRole('button', { name: 'Yes, drop' }).click();
+  await page.getByText('Dropped.').first().waitFor();
+  assert.equal((await tidings.api('dead')).stored, stored - 1);
+  await page.getByText('Replay or drop many').click();
+  await page.getByLabel('Provider (namespace/name)').fill('apps/gone');
+  await page.getByRole('button', { name: 'Count' }).click();
+  await page.getByText(`${stored - 1} dead letters are selected.`).waitFor();
+  await page.getByRole('button', { name: 'Drop', exact: true }).click();
+  await page.getByRole('button', { name: 'Yes, drop' }).click();
+  await page.getByText(`${stored - 1} dropped.`).first().waitFor();
+  assert.equal((await tidings.api('dead')).stored, 0);
   check();
   await close();
 });

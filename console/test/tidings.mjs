@@ -8,6 +8,7 @@ import { join, resolve } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 
 export const TOKEN = 'the-view-token-0123456789';
+export const OPERATE = 'the-operate-token-0123456789';
 const ROOT = resolve(import.meta.dirname, '../..');
 const TIDINGS = process.env.TIDINGS ?? join(ROOT, 'target/debug/tidings');
 const PATIENCE_MS = 60_000;
@@ -39,8 +40,11 @@ export async function eventually(what, find) {
 
 export async function start() {
   const folder = mkdtempSync(join(tmpdir(), 'tidings-console-'));
-  const receiver = createServer((request, response) => {
-    request.resume();
+  const received = [];
+  const receiver = createServer(async (request, response) => {
+    let body = '';
+    for await (const chunk of request) body += chunk;
+    received.push(body);
     response.writeHead(request.url.includes('bad') ? 404 : 200).end('{}');
   }).listen(0, '127.0.0.1');
   await new Promise((done) => receiver.once('listening', done));
@@ -50,9 +54,13 @@ export async function start() {
     eventSources: [{ kind: 'Kustomization', name: '*' }, { kind: 'HelmRelease', name: '*' }],
   });
   const rules = [
-    rule('Provider', 'chat', { type: 'generic', address: hook('good') }),
+    rule('Provider', 'chat', { type: 'slack', address: hook('good') }),
+    rule('Provider', 'teams', { type: 'msteams', address: hook('good') }),
+    rule('Provider', 'discord', { type: 'discord', address: hook('good') }),
     rule('Provider', 'gone', { type: 'generic', address: hook('bad') }),
     alert('everything', 'chat'),
+    alert('to-discord', 'discord'),
+    alert('to-teams', 'teams'),
     alert('to-a-wrong-address', 'gone'),
     alert('without-a-provider', 'nobody'),
   ];
@@ -63,6 +71,8 @@ export async function start() {
   }
   const tokens = join(folder, 'tokens');
   writeFileSync(tokens, `ann ${TOKEN}\n`);
+  const operators = join(folder, 'operators');
+  writeFileSync(operators, `bob ${OPERATE}\n`);
   const [listen, admin, console] = [await freePort(), await freePort(), await freePort()];
   const child = spawn(
     TIDINGS,
@@ -70,7 +80,11 @@ export async function start() {
       '--listen', `127.0.0.1:${listen}`, '--admin', `127.0.0.1:${admin}`,
       '--console', `127.0.0.1:${console}`],
     {
-      env: { ...process.env, TIDINGS_CONSOLE__TOKENS__VIEW: tokens },
+      env: {
+        ...process.env,
+        TIDINGS_CONSOLE__TOKENS__VIEW: tokens,
+        TIDINGS_CONSOLE__TOKENS__OPERATE: operators,
+      },
       stdio: ['ignore', 'ignore', 'inherit'],
     },
   );
@@ -80,6 +94,7 @@ export async function start() {
   return {
     url: `http://127.0.0.1:${console}/`,
     tokens,
+    received,
     async post(message, { kind = 'Kustomization', name = 'apps', severity = 'info' } = {}) {
       const answer = await fetch(`http://127.0.0.1:${listen}/`, {
         method: 'POST',

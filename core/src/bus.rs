@@ -56,6 +56,7 @@ use crate::wire::ConsumerPosition;
 
 mod acknowledge;
 pub mod ahead;
+pub mod audit;
 pub mod circuits;
 pub mod clock;
 mod cloud_events;

@@ -17,6 +17,7 @@ use tidings_core::model::time::to_proto;
 use super::ListOutput;
 use super::list::{self, Row};
 use super::tool::{BusArguments, bus, count, print_line};
+use crate::audit::{ManualAction, record_of_tool};
 use find::{Filter, StoredDeadLetter, find};
 use stored_event::StoredEvent;
 
@@ -122,6 +123,7 @@ async fn replay_all(arguments: &ChangeArguments) -> anyhow::Result<()> {
     if arguments.dry_run {
         return preview(&selected, "replayed");
     }
+    record_of_tool(&bus, arguments.action("dead-replay", selected.len())).await;
     for stored in &selected {
         replay(&bus, stored.delivery()).await?;
         delete(&bus, stored.sequence).await?;
@@ -144,6 +146,8 @@ async fn drop_all(arguments: &DropArguments) -> anyhow::Result<()> {
             "{number} selected, none dropped: pass --yes to delete for good, or --dry-run to list"
         );
     }
+    let action = arguments.selected.action("dead-drop", selected.len());
+    record_of_tool(&bus, action).await;
     for stored in &selected {
         delete(&bus, stored.sequence).await?;
     }
@@ -175,9 +179,21 @@ async fn select(arguments: &ChangeArguments) -> anyhow::Result<(Bus, Vec<StoredD
     Ok((bus, found.dead_letters))
 }
 
+impl ChangeArguments {
+    fn action(&self, name: &'static str, count: usize) -> ManualAction {
+        ManualAction {
+            count,
+            ..ManualAction::on(name, self.filter.text())
+        }
+    }
+}
+
 /// Stores the delivery again, as its next generation. If a replay is interrupted and repeated, the
 /// derived id is the same, so JetStream detects the duplicate.
-async fn replay(bus: &Bus, mut delivery: Delivery) -> anyhow::Result<()> {
+///
+/// # Errors
+/// It might not be stored.
+pub async fn replay(bus: &Bus, mut delivery: Delivery) -> anyhow::Result<()> {
     let alert = delivery.alert.clone().unwrap_or_default();
     let provider = delivery.provider.clone().unwrap_or_default();
     let dead_id = std::mem::take(&mut delivery.id);
@@ -194,12 +210,16 @@ async fn replay(bus: &Bus, mut delivery: Delivery) -> anyhow::Result<()> {
     delivery.attempts.clear();
     delivery.unauthorized_since = None;
     bus.enqueue(&delivery).await.with_context(|| {
-        format!("cannot replay dead letter {dead_id}: it stays in the list; run the command again")
+        format!("cannot replay dead letter {dead_id}: it stays in the list; try again")
     })?;
     Ok(())
 }
 
-async fn delete(bus: &Bus, sequence: u64) -> anyhow::Result<()> {
+/// Deletes a dead letter.
+///
+/// # Errors
+/// It might not be deleted.
+pub async fn delete(bus: &Bus, sequence: u64) -> anyhow::Result<()> {
     let dead = bus
         .jetstream()
         .get_stream(streams::DEAD)

@@ -46,6 +46,7 @@ use tidings_core::runtime::config::{NatsSettings, Settings};
 
 use super::Output;
 use super::tool::print_line;
+use crate::audit::{ManualAction, record_of_tool};
 use crate::flags::{CommonFlags, flag, settings};
 use folder::{Description, Folder};
 
@@ -185,6 +186,26 @@ impl Fleet {
     /// Connects with the credentials of the tools.
     async fn bus(&self) -> anyhow::Result<Bus> {
         self.connect("creds/tools.creds", "tidings fleet").await
+    }
+
+    /// Opens the bucket of the clusters, and records what is done.
+    async fn records_for(
+        &self,
+        action: &'static str,
+        name: &str,
+    ) -> anyhow::Result<ClusterRecords> {
+        let bus = self.bus().await?;
+        // First, because it creates what is missing.
+        let records = self.records(&bus).await?;
+        record_of_tool(&bus, ManualAction::on(action, name)).await;
+        Ok(records)
+    }
+
+    /// Records what is done, if the server can be reached.
+    async fn note(&self, action: &'static str, name: &str) {
+        if let Ok(bus) = self.bus().await {
+            record_of_tool(&bus, ManualAction::on(action, name)).await;
+        }
     }
 
     /// Connects with the credentials of the system account.

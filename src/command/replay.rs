@@ -21,6 +21,7 @@ use tidings_rules::Rules;
 use super::names;
 use super::rules::{self, LoadedRules, ProblemReport};
 use super::tool::{self, BusArguments, bus, print_line};
+use crate::audit::{ManualAction, record_of_tool};
 use crate::flags::{AsFlags, KubernetesFlags, RulesFlags, settings};
 use again::Resume;
 use span::Span;
@@ -127,6 +128,11 @@ pub async fn run(arguments: ReplayArguments) -> anyhow::Result<()> {
     sequences.sort_unstable();
     sequences.dedup();
     let run = rand::random::<u64>();
+    if !arguments.dry_run && !missing.is_empty() {
+        let action = ManualAction::on("replay-missing", planner.text());
+        let count = missing.len();
+        record_of_tool(&bus, ManualAction { count, ..action }).await;
+    }
     for sequence in sequences {
         let event = span::event_at(&bus, sequence).await?;
         for delivery in planner.plan(&event, sequence, 0) {
@@ -218,6 +224,26 @@ impl Planner {
             bail!("nothing replayed: {unknown}");
         }
         Ok(planner)
+    }
+
+    /// What is selected, for people.
+    pub fn text(&self) -> String {
+        let name = |what: &str, name: &Option<RuleName>| {
+            let name = name.as_ref();
+            name.map(|name| format!("{what}={}/{}", name.namespace, name.name))
+        };
+        let cluster = self.cluster.as_ref();
+        let cluster = cluster.map(|cluster| format!("cluster={cluster}"));
+        let parts = [
+            name("alert", &self.alert),
+            name("provider", &self.provider),
+            cluster,
+        ];
+        let parts: Vec<_> = parts.into_iter().flatten().collect();
+        match parts.is_empty() {
+            true => "all".to_owned(),
+            false => parts.join(" "),
+        }
     }
 
     fn plan(

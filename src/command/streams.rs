@@ -9,6 +9,7 @@ use tidings_core::bus::consumers::chosen::BeginAt;
 use tidings_core::bus::setup::{StreamChange, StreamPolicy};
 
 use super::tool::{BusArguments, bus, count, moment, print_line};
+use crate::audit::{ManualAction, record_of_tool};
 use crate::flags::{flag, settings};
 
 /// Arguments of `tidings streams`.
@@ -115,6 +116,8 @@ async fn restored(arguments: &RestoredArguments) -> anyhow::Result<()> {
         taken_at < bus.clock().now(),
         "--taken-at {taken_at}: expected a time in the past"
     );
+    let action = ManualAction::on("streams-restored", format!("{taken_at:.3}"));
+    record_of_tool(&bus, action).await;
     let backup = bus.note_restored(taken_at).await?;
     print_line(&format!(
         "the backup holds EVENTS up to sequence {} and latest up to {}; start the workers",
@@ -126,6 +129,9 @@ async fn restored(arguments: &RestoredArguments) -> anyhow::Result<()> {
 async fn recreate_consumer(arguments: RecreateArguments) -> anyhow::Result<()> {
     let begin = arguments.begin.position()?;
     let bus = bus(&arguments.bus).await?;
+    let action = ManualAction::on("recreate-consumer", "router");
+    let detail = format!("{:?}", arguments.begin);
+    record_of_tool(&bus, ManualAction { detail, ..action }).await;
     let recreated = bus.recreate_router_consumer(begin).await?;
     print_line(&format!(
         "consumer router begins with sequence {}: {} will be routed",
@@ -167,6 +173,10 @@ async fn apply(arguments: ApplyArguments) -> anyhow::Result<()> {
     }
     if !arguments.dry_run {
         bus.set_up(&sizing, StreamPolicy::Update).await?;
+        if !changes.is_empty() {
+            let action = ManualAction::on("streams-apply", changes.join("; "));
+            record_of_tool(&bus, action).await;
+        }
     }
     print_line("all streams are up to date")?;
     Ok(())

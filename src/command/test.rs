@@ -1,8 +1,8 @@
 //! `tidings test`: decodes one event, applies all rules to it, and prepares each delivery. Sends
 //! them only if asked to. It needs no NATS server.
 
-mod deliver;
-mod report;
+pub mod deliver;
+pub mod report;
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 use anyhow::Context as _;
 use clap::Args;
 use tidings_core::bus::clusters::Clusters;
+use tidings_core::bus::live_clusters::LiveClusters;
 use tidings_core::model::text::visible;
 use tidings_core::runtime::config::{Flag, Settings};
 use tidings_core::runtime::kubernetes;
@@ -19,11 +20,13 @@ use tidings_core::wire::Cluster;
 use tidings_core::{Event, ObjectLabels, object_labels};
 use tidings_ingest::kubernetes::Objects;
 use tidings_router::{PlanContext, Verdict, explain};
+use tidings_workers::http::HttpClients;
 
 use super::Output;
 use super::rules::{self, LoadedRules};
 use super::tool::print_line;
 use crate::flags::{AsFlags, CommonFlags, KubernetesFlags, RulesFlags, flag, settings};
+use deliver::Tester;
 use report::Report;
 
 /// Exit status: no rule is rejected and no delivery failed.
@@ -143,15 +146,11 @@ pub async fn run(arguments: TestArguments) -> anyhow::Result<u8> {
     let is_reference_rejected = explanations
         .iter()
         .any(|explanation| explanation.verdict == Verdict::CrossNamespaceRefused);
-    let deliveries = deliver::deliver_all(
-        &explanations,
-        &event,
-        &rules,
-        &settings,
-        clusters,
-        arguments.send,
-    )
-    .await?;
+    let http_clients = HttpClients::new(settings.worker.addresses.clone())
+        .context("cannot read the system's CA certificates")?;
+    let tester = Tester::new(http_clients, &settings, LiveClusters::fixed(clusters))?;
+    let deliveries = tester.deliver_all(&explanations, &event, &rules, arguments.send);
+    let deliveries = deliveries.await;
     let report = Report::new(&event, explanations, deliveries, &problems);
     match arguments.output {
         Output::Json => print_line(&serde_json::to_string(&report)?).map(drop)?,

@@ -9,6 +9,7 @@ use super::rules;
 use super::tool::{BusArguments, bus, moment, print_line};
 use crate::flags::{AsFlags, KubernetesFlags, RulesFlags, settings};
 use crate::trace::assemble::assemble;
+use crate::trace::bounds::Bounds;
 use crate::trace::gather::{Request, gather};
 use crate::trace::query::Query;
 use crate::trace::render;
@@ -109,6 +110,7 @@ impl TraceArguments {
             since: since.context("--since")?.unwrap_or(Timestamp::UNIX_EPOCH),
             cluster: self.cluster.clone(),
             limit: usize::try_from(self.limit)?,
+            bounds: Bounds::TOOL,
         })
     }
 }

@@ -50,6 +50,8 @@ pub enum Refusal {
     CrossSite,
     /// There is no valid token.
     Unauthenticated,
+    /// The token has not the role that an action needs.
+    NotAllowed,
 }
 
 impl fmt::Display for Refusal {
@@ -60,6 +62,7 @@ impl fmt::Display for Refusal {
             }
             Self::CrossSite => "the request comes from a page of another site",
             Self::Unauthenticated => "the request needs a valid bearer token",
+            Self::NotAllowed => "an action needs a token of console.tokens.operate",
         })
     }
 }

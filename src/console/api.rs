@@ -1,23 +1,40 @@
 //! The API of the console: JSON, and live streams. `docs/console.md` lists the paths.
 
+mod action;
 mod alerts;
+mod body;
 mod dead_letters;
 mod deliveries;
 mod live;
 mod overview;
 mod providers;
+mod tester;
+mod trace;
 
 use std::sync::Arc;
 
 use axum::Router;
+use axum::body::Bytes;
 use axum::http::header::CONTENT_TYPE;
 use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{get, post};
 use serde::Serialize;
+use serde_json::Value;
 
 use super::problem::Problem;
 use super::{Console, guard};
+
+/// What pages poll.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Polled {
+    /// `/api/providers`
+    Providers,
+    /// `/api/alerts`
+    Alerts,
+    /// `/api/deliveries`
+    Deliveries(deliveries::Wanted),
+}
 
 /// An answer, or why there is none.
 type Answer = Result<Response, Problem>;
@@ -32,8 +49,12 @@ pub fn router(console: Arc<Console>) -> Router<Arc<Console>> {
         .route("/alerts", get(alerts::list))
         .route("/deliveries", get(deliveries::list))
         .route("/dead", get(dead_letters::list))
+        .route("/dead/count", get(action::dead_letters::count))
         .route("/dead/{sequence}", get(dead_letters::show))
         .route("/events", get(live::stream))
+        .route("/trace", get(trace::show))
+        .route("/tester", post(tester::try_event))
+        .nest("/actions", action::router())
         .method_not_allowed_fallback(async || Problem::Method)
         .fallback(async || Problem::NotFound)
         .layer(from_fn_with_state(console, guard::api_request))
@@ -41,5 +62,17 @@ pub fn router(console: Arc<Console>) -> Router<Arc<Console>> {
 
 fn json(value: &impl Serialize) -> Answer {
     let body = serde_json::to_vec(value).map_err(anyhow::Error::from)?;
+    Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// An answer that all who poll share.
+async fn shared(
+    console: &Console,
+    polled: Polled,
+    read: impl AsyncFnOnce() -> anyhow::Result<Value>,
+) -> Answer {
+    let read = async || Ok(Bytes::from(serde_json::to_vec(&read().await?)?));
+    let body = console.polled.get(polled, read).await?;
+    let body = (*body).clone();
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }

@@ -1,5 +1,7 @@
-//! A value that is read at most once in a while, however many ask for it.
+//! Values that are read at most once in a while, however many ask for them.
 
+use std::collections::HashMap;
+use std::hash::Hash;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -19,6 +21,11 @@ impl<T> Cached<T> {
             age,
             last: Mutex::new(None),
         }
+    }
+
+    /// Forgets the value, because something changed.
+    pub async fn forget(&self) {
+        *self.last.lock().await = None;
     }
 
     /// The value. Those who ask while it is being read wait for it. An error is not kept.
@@ -41,6 +48,61 @@ impl<T> Cached<T> {
     }
 }
 
+/// The most questions whose answers are kept.
+const MOST_KEPT: usize = 64;
+
+/// A value for each question.
+pub struct CachedAnswers<K, T> {
+    age: Duration,
+    kept: parking_lot::Mutex<HashMap<K, Kept<T>>>,
+}
+
+/// When a question was asked last, and its answer.
+type Kept<T> = (Instant, Arc<Cached<T>>);
+
+impl<K: Clone + Eq + Hash, T> CachedAnswers<K, T> {
+    /// A value is read again after `age`.
+    pub fn new(age: Duration) -> Self {
+        Self {
+            age,
+            kept: parking_lot::Mutex::default(),
+        }
+    }
+
+    /// The value for a question. If there are too many questions, that of the one that was asked
+    /// least recently is forgotten.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub async fn get(
+        &self,
+        question: K,
+        read: impl AsyncFnOnce() -> anyhow::Result<T>,
+    ) -> anyhow::Result<Arc<T>> {
+        let cached = self.of(question);
+        cached.get(read).await
+    }
+
+    /// Forgets all answers, because something changed.
+    pub fn forget(&self) {
+        self.kept.lock().clear();
+    }
+
+    fn of(&self, question: K) -> Arc<Cached<T>> {
+        let mut kept = self.kept.lock();
+        if kept.len() >= MOST_KEPT && !kept.contains_key(&question) {
+            let least = kept.iter().min_by_key(|(_, (asked, _))| *asked);
+            let least = least.map(|(question, _)| question.clone());
+            least.and_then(|question| kept.remove(&question));
+        }
+        let (asked, cached) = kept
+            .entry(question)
+            .or_insert_with(|| (Instant::now(), Arc::new(Cached::new(self.age))));
+        *asked = Instant::now();
+        cached.clone()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::sync::atomic::{AtomicUsize, Ordering};
@@ -56,5 +118,22 @@ mod tests {
         assert_eq!(*cached.get(read).await.unwrap(), 0);
         tokio::time::advance(Duration::from_secs(2)).await;
         assert_eq!(*cached.get(read).await.unwrap(), 1);
+    }
+    #[tokio::test(start_paused = true)]
+    async fn each_question_has_its_answer_and_their_number_is_bounded() {
+        let (cached, reads) = (
+            CachedAnswers::new(Duration::from_secs(2)),
+            AtomicUsize::new(0),
+        );
+        let read = async || Ok(reads.fetch_add(1, Ordering::Relaxed));
+        for question in 0..MOST_KEPT {
+            assert_eq!(*cached.get(question, read).await.unwrap(), question);
+            tokio::time::advance(Duration::from_millis(1)).await;
+        }
+        assert_eq!(*cached.get(0, read).await.unwrap(), 0);
+        assert_eq!(*cached.get(MOST_KEPT, read).await.unwrap(), MOST_KEPT);
+        assert_eq!(cached.kept.lock().len(), MOST_KEPT);
+        assert_eq!(*cached.get(0, read).await.unwrap(), 0);
+        assert_eq!(*cached.get(1, read).await.unwrap(), MOST_KEPT + 1);
     }
 }

@@ -83,6 +83,7 @@ fn refuse(console: &Console, refusal: Refusal, peer: Option<Peer>) -> Response {
         match refusal {
             Refusal::WrongHost | Refusal::CrossSite => ConsoleOutcome::WrongHost,
             Refusal::Unauthenticated => ConsoleOutcome::Unauthenticated,
+            Refusal::NotAllowed => ConsoleOutcome::NotAllowed,
         },
     );
     let reason = refusal.to_string();

@@ -17,7 +17,7 @@ pub enum Problem {
     Refused(Refusal),
     /// There is no such path or object.
     NotFound,
-    /// Only GET is answered.
+    /// The path takes another method.
     Method,
     /// A parameter is invalid.
     Invalid(String),
@@ -49,6 +49,11 @@ impl Problem {
                 StatusCode::UNAUTHORIZED,
                 codes::UNAUTHENTICATED,
                 Outcome::Unauthenticated,
+            ),
+            Self::Refused(Refusal::NotAllowed) => (
+                StatusCode::FORBIDDEN,
+                codes::ROLE_NOT_ALLOWED,
+                Outcome::NotAllowed,
             ),
             Self::NotFound => (StatusCode::NOT_FOUND, codes::NOT_FOUND, Outcome::Invalid),
             Self::Method => (
@@ -83,7 +88,7 @@ impl Problem {
         match self {
             Self::Refused(refusal) => refusal.to_string(),
             Self::NotFound => "not found".to_owned(),
-            Self::Method => "the console answers GET only".to_owned(),
+            Self::Method => "the path takes another method".to_owned(),
             Self::Invalid(problem) => problem.clone(),
             Self::Busy => "too many requests or streams are open; try again".to_owned(),
             Self::NotInTime => "no answer in time; try again, or ask for less".to_owned(),

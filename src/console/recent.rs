@@ -1,6 +1,6 @@
 //! What the last outcomes say of each Alert and Provider.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -27,7 +27,7 @@ use crate::command::tool::time;
 const PAST: u64 = 5000;
 /// The most Alerts, and the most Providers, that are remembered.
 const MOST_NAMES: usize = 10_000;
-/// The most outcomes that a live stream may lag behind.
+/// The most outcomes that a live stream may lag behind, or miss while it is opened again.
 const MOST_LAGGING: usize = 1024;
 /// The longest detail of an attempt that is shown in lists.
 const MAX_DETAIL_BYTES: usize = 500;
@@ -38,14 +38,36 @@ const PAUSE: Duration = Duration::from_secs(5);
 #[derive(Clone)]
 pub struct Recent {
     state: Arc<Mutex<State>>,
-    live: broadcast::Sender<Arc<Value>>,
+    live: broadcast::Sender<Arc<LiveOutcome>>,
+}
+
+/// An outcome for live streams.
+pub struct LiveOutcome {
+    /// Its sequence in OUTCOMES.
+    pub sequence: u64,
+    /// The outcome as JSON.
+    pub row: Value,
+}
+
+/// Outcomes from some sequence on.
+pub struct Live {
+    /// The sequence that they follow.
+    pub after: u64,
+    /// How many are no longer known.
+    pub missed: u64,
+    /// Those of the past.
+    pub past: Vec<Arc<LiveOutcome>>,
+    /// Those to come.
+    pub next: broadcast::Receiver<Arc<LiveOutcome>>,
 }
 
 #[derive(Default)]
 struct State {
-    alerts: HashMap<Name, Seen>,
-    providers: HashMap<Name, Seen>,
+    alerts: SeenNames,
+    providers: SeenNames,
     counts: Counts,
+    /// The last outcomes, oldest first.
+    last: VecDeque<Arc<LiveOutcome>>,
 }
 
 type Name = (String, String);
@@ -142,31 +164,43 @@ impl Recent {
             let Ok(outcome) = Outcome::decode(message.payload.clone()) else {
                 continue;
             };
-            self.state.lock().add(&outcome, published, is_new);
-            if is_new && self.live.receiver_count() > 0 {
-                // Fails only without receivers.
-                let _ = self.live.send(Arc::new(row(&outcome, published)));
+            let row = row(&outcome, published);
+            let mut state = self.state.lock();
+            state.add(&outcome, published, is_new);
+            let live = Arc::new(LiveOutcome { sequence, row });
+            state.keep(live.clone());
+            if is_new {
+                // Within the lock, so that a new reader gets it once. Fails only without receivers.
+                let _ = self.live.send(live);
             }
         }
         Ok(())
     }
 
-    /// Outcomes from now on, as JSON.
-    pub fn live(&self) -> broadcast::Receiver<Arc<Value>> {
-        self.live.subscribe()
+    /// Outcomes after a sequence, or from now on.
+    pub fn live(&self, after: Option<u64>) -> Live {
+        let state = self.state.lock();
+        let newest = state.last.back().map_or(0, |last| last.sequence);
+        // A recreated stream begins again below what the reader had.
+        let after = after.filter(|after| *after <= newest).unwrap_or(newest);
+        let oldest = state.last.front().map_or(newest + 1, |last| last.sequence);
+        let past = state.last.iter().filter(|last| last.sequence > after);
+        Live {
+            after,
+            missed: oldest.saturating_sub(after + 1),
+            past: past.cloned().collect(),
+            next: self.live.subscribe(),
+        }
     }
 
     /// What was seen of an Alert.
     pub fn alert(&self, namespace: &str, name: &str) -> Option<Seen> {
-        let state = self.state.lock();
-        state.alerts.get(&(namespace.into(), name.into())).cloned()
+        self.state.lock().alerts.get(namespace, name)
     }
 
     /// What was seen of a Provider.
     pub fn provider(&self, namespace: &str, name: &str) -> Option<Seen> {
-        let state = self.state.lock();
-        let key = (namespace.into(), name.into());
-        state.providers.get(&key).cloned()
+        self.state.lock().providers.get(namespace, name)
     }
 
     /// The counts since the last call.
@@ -176,6 +210,17 @@ impl Recent {
 }
 
 impl State {
+    fn keep(&mut self, outcome: Arc<LiveOutcome>) {
+        let is_recreated = |last: &Arc<LiveOutcome>| last.sequence >= outcome.sequence;
+        if self.last.back().is_some_and(is_recreated) {
+            self.last.clear();
+        }
+        if self.last.len() >= MOST_LAGGING {
+            self.last.pop_front();
+        }
+        self.last.push_back(outcome);
+    }
+
     fn add(&mut self, outcome: &Outcome, published: Timestamp, is_new: bool) {
         let alert = outcome.alert.clone().unwrap_or_default();
         let provider = outcome.provider.clone().unwrap_or_default();
@@ -197,12 +242,10 @@ impl State {
             }
         };
         let planned = outcome.planned_at;
-        if let Some(seen) = entry(&mut self.alerts, (alert.namespace, alert.name)) {
-            note(seen, planned.map(|at| time(Some(at))));
-        }
-        if let Some(seen) = entry(&mut self.providers, (provider.namespace, provider.name)) {
-            note(seen, None);
-        }
+        let seen = self.alerts.entry((alert.namespace, alert.name));
+        note(seen, planned.map(|at| time(Some(at))));
+        let seen = self.providers.entry((provider.namespace, provider.name));
+        note(seen, None);
         if !is_new {
             return;
         }
@@ -224,12 +267,34 @@ impl State {
     }
 }
 
-/// The entry of a name. `None` if there are too many others.
-fn entry(seen: &mut HashMap<Name, Seen>, name: Name) -> Option<&mut Seen> {
-    if seen.len() >= MOST_NAMES && !seen.contains_key(&name) {
-        return None;
+/// What was seen of the names that outcomes had last.
+#[derive(Default)]
+struct SeenNames {
+    /// With the number of the outcome that had the name last.
+    names: HashMap<Name, (u64, Seen)>,
+    outcomes: u64,
+}
+
+impl SeenNames {
+    /// The entry of a name. If there are too many, the half that was not seen for the longest time
+    /// is forgotten.
+    fn entry(&mut self, name: Name) -> &mut Seen {
+        self.outcomes += 1;
+        if self.names.len() >= MOST_NAMES && !self.names.contains_key(&name) {
+            let mut numbers: Vec<u64> = self.names.values().map(|(number, _)| *number).collect();
+            let (_, median, _) = numbers.select_nth_unstable(MOST_NAMES / 2);
+            let median = *median;
+            self.names.retain(|_, (number, _)| *number >= median);
+        }
+        let (number, seen) = self.names.entry(name).or_default();
+        *number = self.outcomes;
+        seen
     }
-    Some(seen.entry(name).or_default())
+
+    fn get(&self, namespace: &str, name: &str) -> Option<Seen> {
+        let seen = self.names.get(&(namespace.into(), name.into()));
+        seen.map(|(_, seen)| seen.clone())
+    }
 }
 
 fn row(outcome: &Outcome, published: Timestamp) -> Value {
@@ -315,5 +380,42 @@ mod tests {
         assert_eq!(counts.latencies, [2000]);
         assert_eq!(recent.take_counts(), Counts::default());
         assert_eq!(recent.alert("apps", "other"), None);
+    }
+
+    #[test]
+    fn a_name_that_is_seen_again_is_kept_while_others_are_forgotten() {
+        let mut names = SeenNames::default();
+        let name = |number: usize| ("apps".to_owned(), number.to_string());
+        for number in 1..=MOST_NAMES * 2 {
+            names.entry(name(number));
+            names.entry(name(0));
+            assert!(names.names.len() <= MOST_NAMES);
+        }
+        assert!(names.get("apps", "0").is_some());
+        assert!(names.get("apps", &(MOST_NAMES * 2).to_string()).is_some());
+        assert!(names.get("apps", "1").is_none());
+    }
+
+    #[test]
+    fn a_reader_gets_what_it_missed_or_how_much() {
+        let recent = Recent::default();
+        let keep = |sequence| {
+            let row = Value::Null;
+            let outcome = Arc::new(LiveOutcome { sequence, row });
+            recent.state.lock().keep(outcome);
+        };
+        let past = |after| {
+            let live = recent.live(after);
+            let past = live.past.iter().map(|outcome| outcome.sequence);
+            (live.after, live.missed, past.collect::<Vec<_>>())
+        };
+        assert_eq!(past(None), (0, 0, vec![]));
+        (7..=9).for_each(keep);
+        assert_eq!(past(None), (9, 0, vec![]));
+        assert_eq!(past(Some(8)), (8, 0, vec![9]));
+        assert_eq!(past(Some(3)), (3, 3, vec![7, 8, 9]));
+        assert_eq!(past(Some(99)), (9, 0, vec![]));
+        keep(2);
+        assert_eq!(past(Some(1)), (1, 0, vec![2]));
     }
 }

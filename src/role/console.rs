@@ -1,11 +1,15 @@
 //! The console, for roles that route events. It has an address and connections of its own, so it
 //! takes none from the event endpoint and the admin endpoint.
 
+use std::sync::Arc;
+
 use tidings_core::bus::Bus;
+use tidings_core::bus::live_clusters::LiveClusters;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::http_server::connections::Connections;
 use tidings_core::runtime::http_server::tls::{TlsMetrics, TlsSettingNames};
 use tidings_core::runtime::{config::Settings, http_server};
+use tidings_workers::http::HttpClients;
 use tokio::net::TcpListener;
 
 use crate::console::{Access, Console, MAX_CONNECTIONS, Parts};
@@ -27,12 +31,14 @@ pub async fn bind(settings: &Settings) -> anyhow::Result<Option<TcpListener>> {
 /// Starts to answer requests, if there is a listener.
 ///
 /// # Errors
-/// Certificate or tokens cannot be used.
+/// Certificate, tokens or a link template cannot be used.
 pub fn start(
     context: &Context,
     listener: Option<TcpListener>,
     bus: &Bus,
     rules: &ActiveRules,
+    clusters: &Arc<LiveClusters>,
+    http_clients: &HttpClients,
 ) -> anyhow::Result<()> {
     let Some(listener) = listener else {
         return Ok(());
@@ -75,9 +81,11 @@ pub fn start(
         rules: rules.live.clone(),
         scaling: context.scaling.clone(),
         metrics: metrics.clone(),
+        settings: context.settings.clone(),
+        clusters: clusters.clone(),
         stop: stop.clone(),
     };
-    let router = Console::start(parts, access).router();
+    let router = Console::start(parts, http_clients.clone(), access)?.router();
     let connections = Connections::new(MAX_CONNECTIONS, metrics.console_connections.clone());
     tracing::info!(code = codes::LISTENING, role = "console", %address, "listening");
     let serving =

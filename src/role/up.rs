@@ -122,9 +122,16 @@ async fn run_roles(
             let rules = rules.loaded(&bus).await?;
             rules::answer_names(context, &bus, &rules).await?;
             endpoint.start(context, &bus)?;
-            console::start(context, console_listener, &bus, &rules)?;
             let http_clients = worker::http_clients(context)?;
             let clusters = clusters::start(context, &bus);
+            console::start(
+                context,
+                console_listener,
+                &bus,
+                &rules,
+                &clusters,
+                &http_clients,
+            )?;
             router::start(context, &bus, &rules, clusters.clone(), &http_clients).await?;
             worker::start(context, &bus, &rules, clusters, http_clients).await
         })

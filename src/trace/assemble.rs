@@ -269,6 +269,12 @@ fn notes(
             ),
         );
     }
+    if facts.has_skipped_outcomes {
+        let message = "OUTCOMES holds so much that only outcomes of Providers were read whose \
+                       deliveries are parked, ready or dead: deliveries to others may be missing \
+                       here";
+        note("outcomes-skipped", message.to_owned());
+    }
     if facts.has_more_events {
         let shown = count(request.limit, "event");
         note(
@@ -284,7 +290,7 @@ fn notes(
         let message = "an event waits for a router: see `tidings status`";
         note("not-routed", message.to_owned());
     }
-    let is_read = !facts.cut.contains(streams::OUTCOMES);
+    let is_read = !facts.cut.contains(streams::OUTCOMES) && !facts.has_skipped_outcomes;
     if is_read && events.iter().any(is_without_a_trace) {
         let message = "an event matches with today's rules, and nothing is known of its delivery: \
                        the rules changed since, or OUTCOMES (3 days) no longer holds how it ended";

@@ -5,11 +5,11 @@ use std::collections::VecDeque;
 use anyhow::Context as _;
 use jiff::Timestamp;
 use tidings_core::Message as _;
-use tidings_core::bus::search::{Budget, Collect, SearchEnd, StoredMessage};
+use tidings_core::bus::search::{Collect, SearchEnd, StoredMessage};
 use tidings_core::bus::{Bus, streams};
 use tidings_core::model::stored_event;
 
-use super::gather::{FoundEvent, MOST_BYTES, MOST_KEPT_BYTES, MOST_MESSAGES, Request, WITHIN};
+use super::gather::{FoundEvent, Request};
 use super::query::Query;
 
 /// The number of digits of the id of an event.
@@ -19,6 +19,7 @@ const ID_DIGITS: usize = 32;
 pub struct Latest<'a> {
     query: &'a Query,
     limit: usize,
+    most_bytes: usize,
     /// In the order of their sequences. One more than wanted, to know whether there are more.
     pub events: VecDeque<FoundEvent>,
     bytes: usize,
@@ -37,7 +38,7 @@ impl Collect for Latest<'_> {
         let events = self.events.make_contiguous();
         events.sort_by_key(|found| found.sequence);
         while self.events.len() > self.limit + 1
-            || (self.bytes > MOST_KEPT_BYTES && self.events.len() > 1)
+            || (self.bytes > self.most_bytes && self.events.len() > 1)
         {
             self.remove_first();
         }
@@ -69,10 +70,11 @@ pub async fn latest_events<'a>(
     limit: usize,
 ) -> anyhow::Result<Latest<'a>> {
     let filters = [request.query.filter(request.cluster.as_deref())];
-    let mut budget = Budget::new(MOST_MESSAGES, MOST_BYTES, WITHIN);
+    let mut budget = request.bounds.budget();
     let mut latest = Latest {
         query: &request.query,
         limit,
+        most_bytes: request.bounds.kept_bytes,
         events: VecDeque::new(),
         bytes: 0,
         has_more: false,

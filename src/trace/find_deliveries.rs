@@ -5,7 +5,7 @@ use std::ops::ControlFlow;
 
 use anyhow::Context as _;
 use tidings_core::bus::pending_deliveries::PendingDelivery;
-use tidings_core::bus::search::{Budget, SearchEnd, Start, StoredMessage};
+use tidings_core::bus::search::{SearchEnd, Start, StoredMessage};
 use tidings_core::bus::{Bus, streams};
 use tidings_core::model::excerpt::carried_event;
 use tidings_core::model::subject::{
@@ -15,13 +15,9 @@ use tidings_core::model::time;
 use tidings_core::wire::Outcome as PublishedOutcome;
 use tidings_core::{DeadLetter, Delivery, Event, Message, ProviderReference};
 
-use super::gather::{
-    Facts, FoundOutcome, MOST_BYTES, MOST_KEPT_BYTES, MOST_MESSAGES, Request, WITHIN,
-};
+use super::gather::{Facts, FoundOutcome, Request};
 use super::query::Query;
 
-/// The most ready and parked deliveries that are read.
-const MOST_DELIVERIES: u64 = 100_000;
 /// If more messages than this are stored since the event, only those of known Providers are read.
 const READ_ALL_UP_TO: u64 = 200_000;
 /// The most Providers that are read separately.
@@ -70,18 +66,27 @@ impl Wanted<'_> {
 }
 
 /// The room for what is found in one stream.
-#[derive(Default)]
 struct Room {
     messages: usize,
     bytes: usize,
 }
 
 impl Room {
+    fn of(request: &Request) -> Self {
+        Self {
+            messages: MOST_KEPT,
+            bytes: request.bounds.kept_bytes,
+        }
+    }
+
     /// `false` if there is no room.
     fn takes(&mut self, message: &impl Message) -> bool {
-        self.messages += 1;
-        self.bytes += message.encoded_len();
-        self.messages <= MOST_KEPT && self.bytes <= MOST_KEPT_BYTES
+        let left = self.bytes.checked_sub(message.encoded_len());
+        let (Some(bytes), Some(messages)) = (left, self.messages.checked_sub(1)) else {
+            return false;
+        };
+        (self.messages, self.bytes) = (messages, bytes);
+        true
     }
 }
 
@@ -116,8 +121,8 @@ async fn find_pending(
     from: Start,
     facts: &mut Facts,
 ) -> anyhow::Result<()> {
-    let mut budget = Budget::new(MOST_DELIVERIES, MOST_BYTES, WITHIN);
-    let mut room = Room::default();
+    let mut budget = wanted.request.bounds.budget_of_deliveries();
+    let mut room = Room::of(wanted.request);
     for filter in [ALL_DELIVERIES, ALL_PARKED] {
         let (pending, cut) = (&mut facts.pending, &mut facts.cut);
         let handle = |mut found: PendingDelivery| {
@@ -148,8 +153,8 @@ async fn find_dead_letters(
     from: Start,
     facts: &mut Facts,
 ) -> anyhow::Result<()> {
-    let mut budget = Budget::new(MOST_MESSAGES, MOST_BYTES, WITHIN);
-    let mut room = Room::default();
+    let mut budget = wanted.request.bounds.budget();
+    let mut room = Room::of(wanted.request);
     let dead_letters = &mut facts.dead_letters;
     let handle = |message: StoredMessage| {
         let Ok(mut dead) = DeadLetter::decode(message.payload) else {
@@ -195,12 +200,12 @@ async fn find_outcomes(
     let filters = if stored <= READ_ALL_UP_TO || known.is_empty() {
         all.to_vec()
     } else {
-        facts.cut.insert(streams::OUTCOMES);
+        facts.has_skipped_outcomes = true;
         known
     };
     let known = delivery_ids(facts);
-    let mut budget = Budget::new(MOST_MESSAGES, MOST_BYTES, WITHIN);
-    let mut room = Room::default();
+    let mut budget = wanted.request.bounds.budget();
+    let mut room = Room::of(wanted.request);
     let outcomes = &mut facts.outcomes;
     let handle = |message: StoredMessage| {
         // One that was published on behalf of another delivery names no event.

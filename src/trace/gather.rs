@@ -2,7 +2,6 @@
 //! not read to its end is named.
 
 use std::collections::{BTreeSet, HashMap};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use async_nats::jetstream::context::ConsumerInfoErrorKind;
@@ -15,21 +14,14 @@ use tidings_core::model::time;
 use tidings_core::wire::Outcome as PublishedOutcome;
 use tidings_core::{DeadLetter, Event};
 
+use super::bounds::Bounds;
 use super::events::latest_events;
 use super::find_deliveries::find_deliveries;
 use super::query::Query;
 use crate::command::status::reading::Reading;
 
-/// The most messages that are read of each stream.
-pub const MOST_MESSAGES: u64 = 1_000_000;
-/// The most bytes that are read of each stream.
-pub const MOST_BYTES: u64 = 512 << 20;
-/// The most bytes of events, deliveries, outcomes and dead letters that are kept, each.
-pub const MOST_KEPT_BYTES: usize = 32 << 20;
 /// The most events before the wanted time that are kept.
 const MOST_EARLIER: usize = 5;
-/// Reading ends after this time.
-pub const WITHIN: Duration = Duration::from_secs(30);
 
 /// What is wanted.
 #[derive(Clone, Debug)]
@@ -42,6 +34,8 @@ pub struct Request {
     pub cluster: Option<String>,
     /// The most events: the latest.
     pub limit: usize,
+    /// How much may be read.
+    pub bounds: Bounds,
 }
 
 /// An event as it is stored.
@@ -90,6 +84,8 @@ pub struct Facts {
     pub outcomes: Vec<FoundOutcome>,
     /// The dead letters, oldest first.
     pub dead_letters: Vec<DeadLetter>,
+    /// Whether only outcomes of Providers were read whose deliveries are stored.
+    pub has_skipped_outcomes: bool,
     /// The streams that were not read to the end.
     pub cut: BTreeSet<&'static str>,
     /// `None` if no router ever ran.

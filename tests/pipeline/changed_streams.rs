@@ -11,11 +11,12 @@ use tidings_rig::{
 
 use crate::TIDINGS;
 
-const STREAMS: [&str; 13] = [
+const STREAMS: [&str; 14] = [
     "EVENTS",
     "DELIVERIES",
     "OUTCOMES",
     "DEAD",
+    "AUDIT",
     "KV_latest",
     "KV_limits",
     "KV_suspects",

@@ -2,8 +2,9 @@
 import { html } from 'htm/preact';
 import { useEffect, useState } from 'preact/hooks';
 import { get } from '../api.js';
-import { setFilters } from '../location.js';
+import { link, setFilters } from '../location.js';
 import { Details, Facts, Filter, Problem, State } from '../parts.js';
+import { ChangeMany, ReplayDrop } from '../operate.js';
 import { Table } from '../table.js';
 import { clock, contains } from '../text.js';
 
@@ -22,8 +23,8 @@ const COLUMNS = [
   { name: 'Detail', of: (row) => row.detail, title: (row) => row.detail },
 ];
 
-// Reads page after page until the end, or until there are as many rows as may be shown.
-function useDeadLetters(fail) {
+// Reads page after page, the newest first, until there are as many rows as may be shown.
+function useDeadLetters(fail, version) {
   const [state, setState] = useState({ rows: [], stored: null, isComplete: false });
   const [error, setError] = useState(null);
   useEffect(() => {
@@ -32,12 +33,12 @@ function useDeadLetters(fail) {
       let rows = [];
       let after;
       do {
-        const parameters = { after, limit: PAGE };
+        const parameters = { order: 'newest', after, limit: PAGE };
         const page = await get('dead', parameters, { signal: abort.signal });
         rows = rows.concat(page.deadLetters);
         after = page.next;
         const isComplete = after == null;
-        setState({ rows: rows.toReversed(), stored: page.stored, isComplete });
+        setState({ rows, stored: page.stored, isComplete });
       } while (after != null && rows.length < MOST_ROWS);
     })().catch((problem) => {
       if (problem.name === 'AbortError') return;
@@ -45,11 +46,11 @@ function useDeadLetters(fail) {
       fail(problem);
     });
     return () => abort.abort();
-  }, []);
+  }, [version]);
   return { ...state, error };
 }
 
-function Opened({ sequence, close, fail }) {
+function Opened({ sequence, close, fail, canOperate, changed }) {
   const [letter, setLetter] = useState(null);
   const [error, setError] = useState(null);
   useEffect(() => {
@@ -76,6 +77,10 @@ function Opened({ sequence, close, fail }) {
         ['Planned', clock(letter.plannedAt)],
         ['Died', clock(letter.diedAt)],
       ]} />
+      ${canOperate && html`<${ReplayDrop} key=${sequence} sequence=${sequence} fail=${fail}
+        changed=${changed} />`}
+      ${letter.eventId && html`<p>
+        <a href=${link('trace', { event: letter.eventId })}>Trace of the event</a></p>`}
       <h3>Attempts</h3>
       <ol>${letter.attempts.map((attempt) => html`<li key=${attempt.number}>
         ${clock(attempt.startedAt)}, ${attempt.durationMs} ms:
@@ -85,27 +90,37 @@ function Opened({ sequence, close, fail }) {
   </${Details}>`;
 }
 
-export function DeadLetters({ filters, fail }) {
-  const { rows: all, stored, isComplete, error } = useDeadLetters(fail);
+export function DeadLetters({ filters, fail, canOperate }) {
+  const [version, setVersion] = useState(0);
+  const { rows: all, stored, isComplete, error } = useDeadLetters(fail, version);
   const [opened, setOpened] = useState(null);
+  const [changes, setChanges] = useState('');
+  const changed = (text) => {
+    setOpened(null);
+    setChanges(text);
+    setVersion((before) => before + 1);
+    return text;
+  };
   const rows = all.filter((row) =>
     contains(row.provider, filters.provider) &&
     contains(row.reason, filters.reason) &&
     contains(`${row.alert} ${row.object} ${row.cluster} ${row.detail}`, filters.text));
   const set = (name) => (text) => setFilters('dead', { ...filters, [name]: text });
-  const more = !isComplete && all.length >= MOST_ROWS ? `, the oldest ${MOST_ROWS} are shown` : '';
+  const more = !isComplete && all.length >= MOST_ROWS ? `, the newest ${MOST_ROWS} are shown` : '';
   return html`<form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
       <${Filter} name="provider" label="Provider" value=${filters.provider}
         set=${set('provider')} />
       <${Filter} name="reason" label="Reason" value=${filters.reason} set=${set('reason')} />
       <${Filter} name="text" label="Text" value=${filters.text} set=${set('text')} /></form>
+    ${canOperate && html`<${ChangeMany} changed=${changed} fail=${fail} />`}
     <${Problem} error=${error} />
-    <p role="status" class="status">${rows.length} of ${stored ?? '…'}${more}</p>
+    <p role="status" class="status">${changes && `${changes} `}${rows.length} of ${
+      stored ?? '…'}${more}</p>
     <div class="split">
       <${Table} label="Dead letters" columns=${COLUMNS} rows=${rows} keyOf=${(row) => row.sequence}
         open=${(row) => setOpened(row.sequence)}
         empty=${stored === null ? 'Loading…' : 'No dead letter.'} />
       ${opened !== null && html`<${Opened} sequence=${opened} close=${() => setOpened(null)}
-        fail=${fail} />`}
+        fail=${fail} canOperate=${canOperate} changed=${changed} />`}
     </div>`;
 }

@@ -2,8 +2,8 @@
 import { html } from 'htm/preact';
 import { useEffect, useRef, useState } from 'preact/hooks';
 import { follow } from '../api.js';
-import { setFilters } from '../location.js';
-import { Details, Facts, Filter, State } from '../parts.js';
+import { link, setFilters } from '../location.js';
+import { Details, Facts, Filter, State, kindOf } from '../parts.js';
 import { Table } from '../table.js';
 import { clock } from '../text.js';
 
@@ -31,26 +31,25 @@ const COLUMNS = [
   { name: 'Text', of: (row) => row.text, title: (row) => row.text },
 ];
 
-const KINDS = { error: 'bad', delivered: 'good', dead: 'bad', retrying: 'warn', warn: 'warn' };
-
 function eventRow(event, key) {
   const about = `${event.kind} ${event.namespace}/${event.name}`;
   const text = `${event.reason}: ${event.message}`;
   const { cluster, receivedAt: time, severity: what } = event;
-  return { key, time, what, kind: KINDS[what] ?? '', cluster, about, text, raw: event };
+  return { key, time, what, kind: kindOf(what), cluster, about, text, raw: event };
 }
 
 function outcomeRow(outcome, key) {
   const { cluster, at: time, outcome: what } = outcome;
   const about = `${outcome.alert} → ${outcome.provider}`;
   const text = [outcome.reason, outcome.detail].filter(Boolean).join(': ');
-  return { key, time, what, kind: KINDS[what] ?? '', cluster, about, text, raw: outcome };
+  return { key, time, what, kind: kindOf(what), cluster, about, text, raw: outcome };
 }
 
 // Collects what arrives, and draws it once in a frame.
 function useStream(filters, isPaused, fail) {
   const [rows, setRows] = useState([]);
   const [state, setState] = useState('connecting');
+  const [missed, setMissed] = useState(0);
   const waiting = useRef([]);
   const paused = useRef(isPaused);
   paused.current = isPaused;
@@ -61,6 +60,7 @@ function useStream(filters, isPaused, fail) {
     let frame = 0;
     waiting.current = [];
     setRows([]);
+    setMissed(0);
     const draw = () => {
       frame = requestAnimationFrame(draw);
       if (paused.current || waiting.current.length === 0) return;
@@ -68,25 +68,30 @@ function useStream(filters, isPaused, fail) {
       setRows((before) => added.concat(before).slice(0, MOST_ROWS));
     };
     draw();
-    const handle = (name, data) => {
+    let lastId = null;
+    const handle = (name, data, id) => {
+      lastId = id || lastId;
+      if (name === 'missed') {
+        const more = (data.events ?? 0) + (data.outcomes ?? 0);
+        setMissed((before) => before + more);
+      }
       if (name !== 'event' && name !== 'outcome') return;
       waiting.current.push((name === 'event' ? eventRow : outcomeRow)(data, (number += 1)));
       if (waiting.current.length > MOST_ROWS) waiting.current.shift();
     };
     const { shown, ...parameters } = filters;
     const outcomes = shown !== 'events';
-    let past = PAST;
+    const query = { ...parameters, outcomes, past: PAST };
     (async () => {
       while (!abort.signal.aborted) {
         try {
           setState('live');
-          await follow('events', { ...parameters, outcomes, past }, abort.signal, handle);
+          await follow('events', query, { signal: abort.signal, lastId }, handle);
         } catch (error) {
           if (abort.signal.aborted) return;
           fail(error);
           setState(`interrupted: ${error.message}`);
         }
-        past = 0;
         await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
       }
     })();
@@ -95,7 +100,7 @@ function useStream(filters, isPaused, fail) {
       abort.abort();
     };
   }, [key]);
-  return { rows, state, waiting };
+  return { rows, state, missed };
 }
 
 // A filter takes effect when typing pauses, so that each letter opens no stream.
@@ -115,7 +120,7 @@ export function Live({ filters, fail }) {
   const [isPaused, setPaused] = useState(false);
   const [opened, setOpened] = useState(null);
   const settled = useSettled(filters);
-  const { rows, state } = useStream(settled, isPaused, fail);
+  const { rows, state, missed } = useStream(settled, isPaused, fail);
   const set = (name) => (value) => setFilters('live', { ...filters, [name]: value });
   const outcomes = opened ? rows.filter((row) => row.raw.eventId === opened.raw.id) : [];
   return html`<form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
@@ -128,12 +133,14 @@ export function Live({ filters, fail }) {
       <button type="button" aria-pressed=${isPaused} onClick=${() => setPaused(!isPaused)}>
         Pause</button>
     </form>
-    <p role="status" class="status">${isPaused ? 'paused' : state}, ${rows.length} rows</p>
+    <p role="status" class="status">${isPaused ? 'paused' : state}, ${rows.length} rows${
+      missed > 0 ? `, ${missed} missed` : ''}</p>
     <div class="split">
       <${Table} label="Events and outcomes" columns=${COLUMNS} rows=${rows}
         keyOf=${(row) => row.key} open=${setOpened} empty="Nothing yet." />
       ${opened && html`<${Details} title=${opened.about} close=${() => setOpened(null)}>
         <${Facts} of=${factsOf(opened.raw)} />
+        <p><a href=${link('trace', { event: opened.raw.eventId ?? opened.raw.id })}>Trace</a></p>
         ${outcomes.length > 0 && html`<h3>Outcomes</h3><ul>${outcomes.map((row) => html`<li
           key=${row.key}>${whatOf(row)} ${row.about} ${row.text}</li>`)}</ul>`}
       </${Details}>`}

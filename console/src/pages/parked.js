@@ -1,7 +1,7 @@
 // Deliveries that wait: parked until their next attempt, or ready for a worker.
 import { html } from 'htm/preact';
 import { usePolled } from '../use.js';
-import { setFilters } from '../location.js';
+import { link, setFilters } from '../location.js';
 import { Filter, Problem, State } from '../parts.js';
 import { Table } from '../table.js';
 import { clock } from '../text.js';
@@ -11,11 +11,15 @@ const STATES = [['', 'parked'], ['ready', 'ready']];
 
 const waitsFor = (row) => html`<${State} kind="warn">${row.waitsFor}</${State}>`;
 
+const traceOf = (row) => row.eventId && html`<a href=${link('trace', { event: row.eventId })}
+  >Trace</a>`;
+
 const COLUMNS = [
   { name: 'Next attempt', width: '11.5rem', of: (row) => clock(row.nextAttemptAt) || 'now' },
   { name: 'Waits for', width: '8rem', of: waitsFor },
   { name: 'Provider', width: 'minmax(8rem, 16rem)', of: (row) => row.provider },
   { name: 'Alert', width: 'minmax(8rem, 16rem)', of: (row) => row.alert },
+  { name: 'Event', width: '5rem', of: traceOf },
   { name: 'Attempts', width: '5.5rem', of: (row) => row.attempts },
   {
     name: 'Last attempt',

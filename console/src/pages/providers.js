@@ -4,6 +4,7 @@ import { useState } from 'preact/hooks';
 import { usePolled } from '../use.js';
 import { link, setFilters } from '../location.js';
 import { Details, Facts, Filter, Problem, State } from '../parts.js';
+import { PauseResume, TestMessage } from '../operate.js';
 import { Table } from '../table.js';
 import { ago, contains } from '../text.js';
 
@@ -39,7 +40,7 @@ const COLUMNS = [
   },
 ];
 
-function Opened({ provider, close }) {
+function Opened({ provider, close, canOperate, changed, fail }) {
   const name = nameOf(provider);
   const { spec, seen } = provider;
   const limit = spec?.rateLimit;
@@ -60,15 +61,22 @@ function Opened({ provider, close }) {
       <${State} kind="warn">${problem.severity}</${State}> ${problem.message}</p>`)}
     <p><a href=${link('parked', { provider: name })}>Waiting deliveries</a></p>
     <p><a href=${link('dead', { provider: name })}>Dead letters</a></p>
+    ${canOperate && html`<${PauseResume} key=${`p${name}`} provider=${name} changed=${changed}
+        isPaused=${provider.circuits.some((one) => one.state === 'paused')} fail=${fail} />
+      ${spec && html`<${TestMessage} key=${`t${name}`} provider=${name} fail=${fail} />`}`}
   </${Details}>`;
 }
 
-export function Providers({ filters, fail }) {
-  const { value, error } = usePolled('providers', {}, 5, fail);
+export function Providers({ filters, fail, canOperate }) {
+  const { value, error, reload } = usePolled('providers', {}, 5, fail);
   const [opened, setOpened] = useState(null);
   const all = value?.providers ?? [];
   const rows = all.filter((provider) =>
     contains(`${nameOf(provider)} ${provider.spec?.type} ${stateOf(provider)[1]}`, filters.text));
+  const changed = async (text) => {
+    await reload();
+    return text;
+  };
   const provider = all.find((one) => nameOf(one) === opened);
   return html`<${Problem} error=${error} />
     <form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
@@ -78,6 +86,7 @@ export function Providers({ filters, fail }) {
     <div class="split">
       <${Table} label="Providers" columns=${COLUMNS} rows=${rows} keyOf=${nameOf}
         open=${(row) => setOpened(nameOf(row))} empty=${value ? 'No Provider.' : 'Loading…'} />
-      ${provider && html`<${Opened} provider=${provider} close=${() => setOpened(null)} />`}
+      ${provider && html`<${Opened} provider=${provider} canOperate=${canOperate} fail=${fail}
+        changed=${changed} close=${() => setOpened(null)} />`}
     </div>`;
 }

@@ -16,6 +16,8 @@ pub const DELIVERIES: &str = "DELIVERIES";
 pub const OUTCOMES: &str = "OUTCOMES";
 /// The stream of dead letters.
 pub const DEAD: &str = "DEAD";
+/// The stream of actions that people asked for.
+pub const AUDIT: &str = "AUDIT";
 /// The bucket of states of which the newest wins: commit statuses, comments, incidents.
 pub const LATEST: &str = "latest";
 /// The bucket that limits calls to destinations: circuits, reserved slots, shared permits.
@@ -73,6 +75,8 @@ const GIB: u64 = 1 << 30;
 const STATES_EXPIRE_AFTER: Duration = Duration::from_secs(90 * 24 * 3600);
 /// A delivery that crashes workers does so within minutes, so older marks have no use.
 const MARKS_EXPIRE_AFTER: Duration = DAY;
+/// Records of actions are kept for this long.
+const AUDIT_FOR: Duration = Duration::from_secs(365 * 24 * 3600);
 /// A cluster that has been silent for less than this is shown with the time of its last report.
 const HEARTBEATS_EXPIRE_AFTER: Duration = Duration::from_secs(7 * 24 * 3600);
 
@@ -109,7 +113,7 @@ pub struct Sizing {
 /// All streams in the order of their creation: DELIVERIES first, which reserves no storage, then
 /// the streams with limits, then the buckets, which are streams too. Only the buckets of extensions
 /// and consumers precede EVENTS, so that they exist if EVENTS does, unless they were deleted.
-pub fn all(sizing: &Sizing) -> [Config; 13] {
+pub fn all(sizing: &Sizing) -> [Config; 14] {
     [
         deliveries(sizing),
         // These never expire: a restriction lasts until it is given again or ended.
@@ -128,6 +132,7 @@ pub fn all(sizing: &Sizing) -> [Config; 13] {
         events(sizing),
         outcomes(sizing),
         dead(sizing),
+        audit(sizing),
         bucket(
             LATEST,
             "Newest state of each key, as requested and as posted",
@@ -259,6 +264,23 @@ fn dead(sizing: &Sizing) -> Config {
         max_age: DEAD_FOR,
         max_bytes: share(sizing, STREAM_LIMITS.dead),
         ..base(DEAD, &[subject::ALL_DEAD], sizing)
+    }
+}
+
+/// The stream of actions. What is recorded cannot be deleted. It is small, and the oldest records
+/// are discarded.
+fn audit(sizing: &Sizing) -> Config {
+    let limit = Limit {
+        most: GIB / 16,
+        divisor: 100,
+    };
+    Config {
+        retention: RetentionPolicy::Limits,
+        max_age: AUDIT_FOR,
+        max_bytes: share(sizing, limit),
+        deny_delete: true,
+        deny_purge: true,
+        ..base(AUDIT, &[subject::ALL_AUDIT], sizing)
     }
 }
 

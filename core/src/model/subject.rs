@@ -18,6 +18,8 @@ pub const ALL_OUTCOMES: &str = "outcomes.>";
 pub const RETRYING_OUTCOMES: &str = "outcomes.*.*.*.retrying";
 /// The filter for all dead letters.
 pub const ALL_DEAD: &str = "dead.>";
+/// The filter for all records of actions.
+pub const ALL_AUDIT: &str = "audit.>";
 /// The filter for all records of shadow mode.
 pub const ALL_SHADOW: &str = "shadow.>";
 
@@ -115,6 +117,11 @@ pub fn dead(provider: &ProviderReference) -> String {
 /// The subject of a record of shadow mode: `shadow.<type>.<namespace>.<provider>`.
 pub fn shadow(provider: &ProviderReference) -> String {
     format!("shadow.{}", type_and_provider(provider))
+}
+
+/// The subject of a record of an action: `audit.<action>`.
+pub fn audit(action: &str) -> String {
+    format!("audit.{}", Token::new(action))
 }
 
 /// The filter of the consumer of one pool and type.

@@ -282,6 +282,9 @@ pub mod log {
             "The Kubernetes API reviews tokens again.";
         CONSOLE_REFUSED, "console-refused", "warn",
             "The console refused a request, see `reason` and `peer`. Repeated lines are left out.";
+        CONSOLE_ACTION, "console-action", "info",
+            "A caller of the console asked for `action` on `target`: see `who` and `peer`. The \
+             stream `AUDIT` has it, too.";
         CONSOLE_READ_FAILED, "console-read-failed", "debug",
             "The console could not read something from the bus, see `error`.";
         TOKENS_WITHOUT_TLS, "tokens-without-tls", "warn",
@@ -464,8 +467,10 @@ pub mod http {
             "The console does not answer for this `Host`: add the name to `console.hosts`.";
         CROSS_SITE, "cross-site", "403",
             "The console does not answer requests from pages of other sites.";
+        ROLE_NOT_ALLOWED, "role-not-allowed", "403",
+            "An action on the console needs a token of `console.tokens.operate`.";
         INVALID_PARAMETER, "invalid-parameter", "400",
-            "A parameter of the console's API is invalid. `error` names it.";
+            "A parameter or the body of a request to the console is invalid. `error` names it.";
         CONSOLE_BUSY, "console-busy", "503",
             "The console answers as many requests, or sends as many streams, as it may. Try again.";
         NOT_IN_TIME, "not-in-time", "503",
@@ -474,7 +479,8 @@ pub mod http {
             "The token is valid, but its user may not send events: see \
              `ingest.auth.token_review.users`.";
         METHOD_NOT_ALLOWED, "method-not-allowed", "405",
-            "The path takes another method: events are sent by `POST`.";
+            "The path takes another method: events are sent by `POST`, and the console's API takes \
+             `GET` except for actions.";
         INVALID_EVENT, "invalid-event", "400", "The body is not an event. `error` names the field.";
         INCOMPLETE_BODY, "incomplete-body", "400", "The body ended early or could not be read.";
         BODY_TIMEOUT, "body-timeout", "408", "The body did not arrive in time.";

@@ -1,5 +1,7 @@
 //! Finds dead letters in the stream DEAD.
 
+mod newest;
+
 use std::collections::HashSet;
 
 use anyhow::Context as _;
@@ -17,6 +19,8 @@ use tidings_core::{DeadLetter, Delivery, Message as _, Reason};
 
 use crate::command::names;
 use crate::command::tool::ago;
+
+pub use newest::find_newest;
 
 /// Selects dead letters.
 #[derive(Args, Debug, Clone, Default)]
@@ -110,7 +114,7 @@ pub async fn find(bus: &Bus, filter: &Filter) -> anyhow::Result<Found> {
 /// A part of the stream.
 #[derive(Clone, Copy, Debug)]
 pub struct Part {
-    /// The sequence that the part begins after.
+    /// The sequence that the part begins after; before, if the newest are wanted first.
     pub after: u64,
     /// The most dead letters that are selected.
     pub most_found: usize,
@@ -250,6 +254,25 @@ impl Filter {
             && self.reason.is_none()
             && self.older_than.is_none()
             && self.newer_than.is_none()
+    }
+
+    /// The filter on one line, for people.
+    pub fn text(&self) -> String {
+        let mut parts = self.ids.clone();
+        for (name, value) in [
+            ("alert", &self.alert),
+            ("provider", &self.provider),
+            ("cluster", &self.cluster),
+            ("reason", &self.reason),
+            ("older-than", &self.older_than),
+            ("newer-than", &self.newer_than),
+        ] {
+            parts.extend(value.iter().map(|value| format!("{name}={value}")));
+        }
+        if parts.is_empty() {
+            parts.push("all".to_owned());
+        }
+        parts.join(" ")
     }
 
     /// Checks the values.

@@ -95,8 +95,8 @@ pub struct LabelArguments {
 pub async fn add(arguments: AddArguments) -> anyhow::Result<()> {
     let cluster = described(&arguments)?;
     let fleet = Fleet::open_to_change(&arguments.location)?;
-    let (bus, name) = (fleet.bus().await?, &arguments.name);
-    let records = fleet.records(&bus).await?;
+    let name = &arguments.name;
+    let records = fleet.records_for("fleet-add", name).await?;
     let taken = fleet.check_not_taken(&records, Kind::Cluster, name);
     taken.await?;
     ensure!(
@@ -265,7 +265,7 @@ fn as_json(cluster: &Cluster) -> Value {
 /// # Errors
 /// The cluster does not exist, or the server or folder cannot be used.
 pub async fn rotate(arguments: &NameArguments) -> anyhow::Result<()> {
-    let (fleet, records) = existing(arguments).await?;
+    let (fleet, records) = existing(arguments, "fleet-rotate").await?;
     let name = &arguments.name;
     fleet.check_revocable(name)?;
     let issued = fleet.issue(name).await?;
@@ -283,7 +283,7 @@ pub async fn rotate(arguments: &NameArguments) -> anyhow::Result<()> {
 /// # Errors
 /// The cluster does not exist, or the server or folder cannot be used.
 pub async fn revoke(arguments: &NameArguments) -> anyhow::Result<()> {
-    let (fleet, records) = existing(arguments).await?;
+    let (fleet, records) = existing(arguments, "fleet-revoke").await?;
     let name = &arguments.name;
     fleet.revoke(name).await?;
     change(&records, name, |cluster| {
@@ -301,7 +301,7 @@ pub async fn revoke(arguments: &NameArguments) -> anyhow::Result<()> {
 /// The cluster does not exist, a label is invalid, or the server cannot be used.
 pub async fn label(arguments: &LabelArguments) -> anyhow::Result<()> {
     let fleet = Fleet::open(&arguments.location)?;
-    let records = fleet.records(&fleet.bus().await?).await?;
+    let records = fleet.records_for("fleet-label", &arguments.name).await?;
     fleet.require(&records, &arguments.name).await?;
     let changed = change(&records, &arguments.name, |cluster| {
         labels::apply(&mut cluster.labels, &arguments.changes)
@@ -310,9 +310,12 @@ pub async fn label(arguments: &LabelArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn existing(arguments: &NameArguments) -> anyhow::Result<(Fleet, ClusterRecords)> {
+async fn existing(
+    arguments: &NameArguments,
+    action: &'static str,
+) -> anyhow::Result<(Fleet, ClusterRecords)> {
     let fleet = Fleet::open_to_change(&arguments.location)?;
-    let records = fleet.records(&fleet.bus().await?).await?;
+    let records = fleet.records_for(action, &arguments.name).await?;
     fleet.require(&records, &arguments.name).await?;
     Ok((fleet, records))
 }

@@ -59,7 +59,7 @@ pub async fn add(arguments: &AddArguments) -> anyhow::Result<()> {
         description.workers.len() < MOST_WORKERS,
         "a fleet has at most {MOST_WORKERS} workers of pools"
     );
-    let records = fleet.records(&fleet.bus().await?).await?;
+    let records = fleet.records_for("fleet-add-worker", name).await?;
     let taken = fleet.check_not_taken(&records, Kind::Worker, name);
     taken.await?;
     // Credentials of another account would not be those of a user of the hub.
@@ -104,6 +104,7 @@ pub async fn remove(arguments: &RemoveArguments) -> anyhow::Result<()> {
         Some(key) => key.clone(),
         None => fleet.key_of_file(name)?,
     };
+    fleet.note("fleet-remove-worker", name).await;
     let now = jiff::Timestamp::now().as_second();
     let mut description: Description = fleet.description.clone();
     description.revoked.insert(key, now);

@@ -21,6 +21,7 @@ use tidings_core::runtime::failpoint::reach;
 use super::content::{Content, discard};
 use super::folder::{member_account, member_credentials, member_key};
 use super::{Fleet, FleetLocation, Output, members};
+use crate::audit::{ManualAction, record_of_tool};
 use crate::command::tool::{count, print_line};
 
 /// How often it is checked whether the events are routed, and how often at most.
@@ -105,6 +106,7 @@ pub async fn run(arguments: &RemoveArguments) -> anyhow::Result<()> {
     if !arguments.discard_waiting {
         content.edges.check(name)?;
     }
+    record_of_tool(&bus, ManualAction::on("fleet-remove", name)).await;
     let done = fleet.retire(&bus, &records, name, plan).await?;
     if is_json {
         return print_json(name, &content, Some(done));

@@ -20,6 +20,7 @@ use super::holders::Kind;
 use super::members::check_member_name;
 use super::remove::{Plan, print_all};
 use super::{Fleet, FleetLocation, Output};
+use crate::audit::{ManualAction, record_of_tool};
 use crate::command::rules;
 use crate::command::tool::{count, print_line};
 use crate::flags::{AsFlags as _, KubernetesFlags, RulesFlags, settings};
@@ -104,6 +105,8 @@ pub async fn run(arguments: &RenameArguments) -> anyhow::Result<()> {
         print_all(&changes.lines(arguments))?;
     }
     if arguments.yes {
+        let action = ManualAction::on("fleet-rename", format!("{old} to {new}"));
+        record_of_tool(&bus, action).await;
         match arguments.finish {
             false => fleet.prepare(&records, old, before).await?,
             true => {

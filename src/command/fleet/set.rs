@@ -62,7 +62,7 @@ pub async fn run(arguments: &SetArguments) -> anyhow::Result<()> {
         check_dashboard(dashboard)?;
     }
     let fleet = Fleet::open(&arguments.location)?;
-    let records = fleet.records(&fleet.bus().await?).await?;
+    let records = fleet.records_for("fleet-set", &arguments.name).await?;
     fleet.require(&records, &arguments.name).await?;
     let changed = members::change(&records, &arguments.name, |cluster| {
         apply(arguments, cluster);

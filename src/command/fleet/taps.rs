@@ -20,6 +20,7 @@ use super::members::check_member_name;
 use super::permissions::{User, exports};
 use super::remove::RemoveArguments;
 use super::{Fleet, FleetLocation, claims, server};
+use crate::audit::{ManualAction, record_of_tool};
 use crate::command::Output;
 use crate::command::list::Row;
 use crate::command::tool::print_line;
@@ -79,7 +80,7 @@ pub async fn add(arguments: &AddTapArguments) -> anyhow::Result<()> {
         former.is_none_or(|tap| !tap.is_issued()),
         "tap {name} exists: `tidings fleet rotate {name}` issues new credentials"
     );
-    let records = fleet.records(&fleet.bus().await?).await?;
+    let records = fleet.records_for("fleet-add-tap", name).await?;
     let taken = fleet.check_not_taken(&records, Kind::Tap, name);
     taken.await?;
     fleet.push_hub().await?;
@@ -180,6 +181,7 @@ impl FleetTap {
         let name = &self.tap.name;
         if self.tap.is_issued() {
             self.fleet.check_revocable(name)?;
+            self.fleet.note("fleet-rotate", name).await;
         }
         let issued = self.fleet.issue(name).await?;
         self.tap.public_key = issued.public_key;
@@ -201,7 +203,9 @@ impl FleetTap {
     /// # Errors
     /// The server or folder cannot be used.
     pub async fn revoke(mut self) -> anyhow::Result<()> {
-        self.fleet.revoke(&self.tap.name).await?;
+        let name = &self.tap.name;
+        self.fleet.note("fleet-revoke", name).await;
+        self.fleet.revoke(name).await?;
         self.tap.revoked_at = Some(Timestamp::now());
         self.fleet.write_tap(&self.tap)?;
         print_line(&format!("credentials of tap {} revoked", self.tap.name))?;
@@ -244,6 +248,7 @@ impl FleetTap {
             self.fleet.revoke(name).await?;
         }
         let bus = self.fleet.bus().await?;
+        record_of_tool(&bus, ManualAction::on("fleet-remove", name)).await;
         let stream = bus.jetstream().get_stream_no_info(EVENTS).await?;
         for consumer in TapAccess::new(name, &self.tap.filter).consumers {
             // Most of them do not exist.

@@ -29,7 +29,7 @@ pub async fn run(arguments: &UpdateArguments) -> anyhow::Result<()> {
     let fleet = Fleet::open_to_change(&arguments.location)?;
     let mut failures = Failures::default();
     fleet.update_hub(&mut failures).await?;
-    let records = fleet.records(&fleet.bus().await?).await?;
+    let records = fleet.records_for("fleet-update", "all").await?;
     let clusters = records.all().await?;
     for cluster in clusters.values() {
         let user = User::Member(cluster.name.clone());

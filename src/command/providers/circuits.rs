@@ -8,11 +8,12 @@ use tidings_core::Destination;
 use tidings_core::bus::Bus;
 use tidings_core::bus::circuits::{Circuits, StoredCircuit};
 use tidings_core::bus::names::{RuleKind, RuleName};
-use tidings_core::bus::wake::WakeScope;
+use tidings_core::bus::wake::{WakeScope, Woken};
 use tidings_core::model::circuit::{paused, resumed, state_name};
 use tidings_core::wire::Circuit;
 use tidings_core::wire::circuit::State;
 
+use crate::audit::{ManualAction, record_of_tool};
 use crate::command::list::{self, Row};
 use crate::command::tool::{BusArguments, bus, count, print_line, time};
 use crate::command::{ListOutput, names};
@@ -92,51 +93,41 @@ async fn pause(arguments: &PauseArguments) -> anyhow::Result<()> {
             .await
             .context("not paused; --force pauses it anyway")?;
     }
-    let now = bus.clock().now();
-    update(&circuits, &destination, |circuit| {
-        Some(paused(circuit, &arguments.reason, now))
-    })
-    .await?;
     let name = format!("{}/{}", destination.namespace, destination.provider);
+    let detail = arguments.reason.clone();
+    let action = ManualAction::on("provider-pause", &name);
+    record_of_tool(&bus, ManualAction { detail, ..action }).await;
+    pause_now(&bus, &circuits, &destination, &arguments.reason).await?;
     print_line(&format!(
         "provider {name} paused; `tidings providers resume {name}` resumes its deliveries"
     ))?;
     Ok(())
 }
 
-/// Closes the circuits before it wakes parked deliveries, so that the command can be repeated if
-/// waking fails.
+/// Pauses a Provider.
+///
+/// # Errors
+/// The bus is unavailable.
+pub async fn pause_now(
+    bus: &Bus,
+    circuits: &Circuits,
+    destination: &Destination,
+    reason: &str,
+) -> anyhow::Result<()> {
+    let now = bus.clock().now();
+    let pause = |circuit: &Circuit| Some(paused(circuit, reason, now));
+    update(circuits, destination, pause).await.map(drop)
+}
+
 async fn resume(arguments: &ResumeArguments) -> anyhow::Result<()> {
     let destination = destination(&arguments.provider.provider)?;
     let bus = bus(&arguments.provider.bus).await?;
     let circuits = open(&bus).await?;
     let stored = circuits.all().await?;
     require(&bus, &stored, &destination).await?;
-    let now = bus.clock().now();
     let name = format!("{}/{}", destination.namespace, destination.provider);
-    let mut wakes_provider = true;
-    for of_provider in stored.iter().map(|stored| Destination::of(&stored.circuit)) {
-        if (&of_provider.namespace, &of_provider.provider)
-            != (&destination.namespace, &destination.provider)
-        {
-            continue;
-        }
-        let is_resumed = update(&circuits, &of_provider, |circuit| {
-            (circuit.state() != State::Closed).then(|| resumed(circuit, wakes_provider, now))
-        });
-        wakes_provider &= !is_resumed.await?;
-    }
-    let scope = if arguments.force {
-        WakeScope::Everything
-    } else {
-        WakeScope::Retries
-    };
-    let woken = bus.wake(&destination, true, 0, scope).await.with_context(|| {
-        format!(
-            "provider {name} resumed, but parked deliveries were not woken: run the command again, \
-             or wait until their retry time"
-        )
-    })?;
+    record_of_tool(&bus, ManualAction::on("provider-resume", &name)).await;
+    let woken = resume_now(&bus, &circuits, &stored, &destination, arguments.force).await?;
     print_line(&format!(
         "provider {name} resumed, {} woken",
         parked(woken.count)
@@ -154,6 +145,45 @@ async fn resume(arguments: &ResumeArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Closes the circuits before it wakes parked deliveries, so that it can be repeated if waking
+/// fails. `stored` are all circuits.
+///
+/// # Errors
+/// The bus is unavailable.
+pub async fn resume_now(
+    bus: &Bus,
+    circuits: &Circuits,
+    stored: &[StoredCircuit],
+    destination: &Destination,
+    is_forced: bool,
+) -> anyhow::Result<Woken> {
+    let now = bus.clock().now();
+    let name = format!("{}/{}", destination.namespace, destination.provider);
+    let mut wakes_provider = true;
+    for of_provider in stored.iter().map(|stored| Destination::of(&stored.circuit)) {
+        if (&of_provider.namespace, &of_provider.provider)
+            != (&destination.namespace, &destination.provider)
+        {
+            continue;
+        }
+        let is_resumed = update(circuits, &of_provider, |circuit| {
+            (circuit.state() != State::Closed).then(|| resumed(circuit, wakes_provider, now))
+        });
+        wakes_provider &= !is_resumed.await?;
+    }
+    let scope = if is_forced {
+        WakeScope::Everything
+    } else {
+        WakeScope::Retries
+    };
+    bus.wake(destination, true, 0, scope).await.with_context(|| {
+        format!(
+            "provider {name} resumed, but parked deliveries were not woken: resume it again, or \
+             wait until their retry time"
+        )
+    })
+}
+
 fn parked(count: usize) -> String {
     match count {
         1 => "1 parked delivery".to_owned(),
@@ -162,7 +192,10 @@ fn parked(count: usize) -> String {
 }
 
 /// Checks that a Provider exists. `stored` are all circuits.
-async fn require(
+///
+/// # Errors
+/// It does not exist, or the bus is unavailable.
+pub async fn require(
     bus: &Bus,
     stored: &[StoredCircuit],
     destination: &Destination,
@@ -191,7 +224,11 @@ async fn list_all(arguments: &CircuitsArguments) -> anyhow::Result<()> {
     Ok(())
 }
 
-async fn open(bus: &Bus) -> anyhow::Result<Circuits> {
+/// Opens the bucket of the circuits.
+///
+/// # Errors
+/// It does not exist yet, or the bus is unavailable.
+pub async fn open(bus: &Bus) -> anyhow::Result<Circuits> {
     Circuits::open(bus)
         .await
         .context("cannot open the bucket limits: start a worker on this NATS server first")
@@ -218,7 +255,10 @@ async fn update(
 }
 
 /// The destination of a Provider with all its channels.
-fn destination(provider: &str) -> anyhow::Result<Destination> {
+///
+/// # Errors
+/// The name is invalid.
+pub fn destination(provider: &str) -> anyhow::Result<Destination> {
     let (namespace, name) = provider.split_once('/').unwrap_or(("default", provider));
     if namespace.is_empty() || name.is_empty() || name.contains('/') {
         bail!("Provider {provider:?}: expected NAMESPACE/NAME");

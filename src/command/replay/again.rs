@@ -12,6 +12,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 
 use super::span::{self, Span};
 use super::{MAX_DELIVERIES, Planner, line};
+use crate::audit::{ManualAction, record_of_tool};
 use crate::command::tool::{count, print_line};
 
 /// The number of deliveries that a dry run shows.
@@ -115,6 +116,12 @@ pub async fn run(
         print_line(&format!("{number} would be replayed: pass --yes to replay"))?;
         return Ok(());
     }
+    let action = ManualAction {
+        count: preview.deliveries,
+        detail: format!("--resume {}", options.resume),
+        ..ManualAction::on("replay", planner.text())
+    };
+    record_of_tool(bus, action).await;
     store_all(bus, planner, &preview, options).await?;
     print_line(&format!("{number} replayed"))?;
     Ok(())

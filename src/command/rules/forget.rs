@@ -5,6 +5,7 @@ use clap::{Args, Subcommand, ValueEnum};
 use tidings_core::bus::extensions::{ExtensionRecords, StoredExtensions};
 use tidings_core::model::origin;
 
+use crate::audit::{ManualAction, record_of_tool};
 use crate::command::tool::{BusArguments, bus, print_line};
 
 /// Arguments of `tidings rules`.
@@ -67,6 +68,8 @@ pub async fn run(arguments: RulesArguments) -> anyhow::Result<()> {
     if !arguments.yes {
         bail!("nothing forgotten: pass --yes to forget, or --dry-run to only show it");
     }
+    let target = found.first().map(object).unwrap_or_default();
+    record_of_tool(&bus, ManualAction::on("rules-forget", target)).await;
     for stored in &found {
         records.remove(&stored.record.uid).await?;
     }

@@ -1,10 +1,10 @@
 //! Prepares each delivery, and attempts it once or only records its requests.
 
-use anyhow::Context as _;
-use tidings_core::bus::clusters::Clusters;
+use std::sync::Arc;
+
 use tidings_core::bus::live_clusters::LiveClusters;
 use tidings_core::runtime::config::Settings;
-use tidings_core::{Event, Failure, Outcome, Reason};
+use tidings_core::{Delivery, Event, Failure, Outcome, Reason};
 use tidings_router::AlertExplanation;
 use tidings_rules::{ResolvedProvider, Rules};
 use tidings_workers::attempt::Ended;
@@ -14,45 +14,74 @@ use tidings_workers::worker::with_rules::{attempt_with_rules, prepare_for};
 
 use super::report::{DeliveryReport, RequestReport};
 
-/// Prepares every planned delivery and reports the result. With `send` each is attempted once;
-/// otherwise its requests are only recorded.
-///
-/// # Errors
-/// The system's certificates or a link template cannot be used.
-pub async fn deliver_all(
-    explanations: &[AlertExplanation],
-    event: &Event,
-    rules: &Rules,
-    settings: &Settings,
-    clusters: Clusters,
-    send: bool,
-) -> anyhow::Result<Vec<DeliveryReport>> {
-    let http_clients = HttpClients::new(settings.worker.addresses.clone())
-        .context("cannot read the system's CA certificates")?;
-    let renderer = Renderer::new(&settings.links).map_err(anyhow::Error::msg)?;
-    let renderer = renderer.with_clusters(LiveClusters::fixed(clusters));
-    let mut reports = Vec::new();
-    for explanation in explanations {
-        let Some(delivery) = &explanation.delivery else {
-            continue;
-        };
-        let mut report = DeliveryReport::new(&explanation.alert, delivery, event);
+/// Prepares deliveries as a worker does.
+pub struct Tester {
+    http_clients: HttpClients,
+    renderer: Renderer,
+}
+
+impl Tester {
+    /// # Errors
+    /// A link template cannot be used.
+    pub fn new(
+        http_clients: HttpClients,
+        settings: &Settings,
+        clusters: Arc<LiveClusters>,
+    ) -> anyhow::Result<Self> {
+        let renderer = Renderer::new(&settings.links).map_err(anyhow::Error::msg)?;
+        let renderer = renderer.with_clusters(clusters);
+        Ok(Self {
+            http_clients,
+            renderer,
+        })
+    }
+
+    /// Prepares every planned delivery and reports the result; see [`Tester::deliver`].
+    pub async fn deliver_all(
+        &self,
+        explanations: &[AlertExplanation],
+        event: &Event,
+        rules: &Rules,
+        send: bool,
+    ) -> Vec<DeliveryReport> {
+        let mut reports = Vec::new();
+        for explanation in explanations {
+            if let Some(delivery) = &explanation.delivery {
+                let report = self.deliver(&explanation.alert, delivery, event, rules, send);
+                reports.push(report.await);
+            }
+        }
+        reports
+    }
+
+    /// Prepares a delivery and reports the result. With `send` it is attempted once; otherwise its
+    /// requests are only recorded, and nothing leaves the process.
+    pub async fn deliver(
+        &self,
+        alert: &str,
+        delivery: &Delivery,
+        event: &Event,
+        rules: &Rules,
+        send: bool,
+    ) -> DeliveryReport {
+        let mut report = DeliveryReport::new(alert, delivery, event);
         let recorder = Http::dry_run();
         let http = |provider: &ResolvedProvider| {
-            let wire = Http::new(provider, &http_clients)?;
+            let wire = Http::new(provider, &self.http_clients)?;
             Ok(if send { wire } else { recorder.clone() })
         };
         match prepare_for(rules, delivery, http) {
             Err(failure) => report.detail = failure.detail,
             Ok(prepared) => {
                 let attempt =
-                    attempt_with_rules(&prepared, delivery, event, rules, &renderer).await;
+                    attempt_with_rules(&prepared, delivery, event, rules, &self.renderer).await;
                 report.template_error = attempt.template_error;
                 (report.outcome, report.detail) = outcome(attempt.result, send);
                 let requests = recorder.recorded();
+                let addresses = self.http_clients.rules();
                 let refused = requests
                     .iter()
-                    .find_map(|request| http_clients.rules().check_url(&request.url).err());
+                    .find_map(|request| addresses.check_url(&request.url).err());
                 if let Some(refused) = refused {
                     (report.outcome, report.detail) = ("invalid", refused.to_string());
                 }
@@ -62,9 +91,8 @@ pub async fn deliver_all(
                     .collect();
             }
         }
-        reports.push(report);
+        report
     }
-    Ok(reports)
 }
 
 fn outcome(result: Result<Ended, Failure>, send: bool) -> (&'static str, String) {

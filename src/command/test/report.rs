@@ -33,9 +33,9 @@ struct AlertReport {
 
 #[derive(Serialize)]
 pub struct DeliveryReport {
-    alert: String,
-    provider: String,
-    r#type: String,
+    pub alert: String,
+    pub provider: String,
+    pub r#type: String,
     metadata: BTreeMap<String, String>,
     pub outcome: &'static str,
     pub requests: Vec<RequestReport>,
@@ -46,10 +46,10 @@ pub struct DeliveryReport {
 
 #[derive(Serialize)]
 pub struct RequestReport {
-    method: String,
+    pub method: String,
     url: String,
     headers: BTreeMap<String, String>,
-    body: String,
+    pub body: String,
 }
 
 impl Report {

@@ -6,7 +6,7 @@ use axum::extract::{RawQuery, State};
 use serde_json::{Value, json};
 use tidings_rules::{Alert, EventSource, Problem, Rules};
 
-use super::{Answer, json};
+use super::{Answer, Polled, shared};
 use crate::console::Console;
 use crate::console::query::Query;
 
@@ -16,6 +16,10 @@ const MOST_PROBLEMS: usize = 1000;
 
 pub async fn list(State(console): State<Arc<Console>>, RawQuery(query): RawQuery) -> Answer {
     Query::read(query.as_deref(), &[])?;
+    shared(&console, Polled::Alerts, async || Ok(alerts(&console))).await
+}
+
+fn alerts(console: &Console) -> Value {
     let rules = console.parts.rules.current();
     let alerts: Vec<Value> = rules
         .entries()
@@ -36,11 +40,11 @@ pub async fn list(State(console): State<Arc<Console>>, RawQuery(query): RawQuery
         })
         .collect();
     let source = console.parts.rules.source_problem();
-    json(&json!({
+    json!({
         "alerts": alerts,
         "problems": problems(rules.problems(), MOST_PROBLEMS),
         "sourceProblem": source.map(|problem| problem.to_string()),
-    }))
+    })
 }
 
 fn spec(alert: &Alert, rules: &Rules) -> Value {

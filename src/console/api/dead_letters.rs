@@ -8,7 +8,7 @@ use tidings_core::model::excerpt::carried_event;
 use tidings_core::model::text::cut_bytes;
 
 use super::{Answer, json};
-use crate::command::dead_letters::find::{Filter, Part, StoredDeadLetter, find_page};
+use crate::command::dead_letters::find::{Filter, Part, StoredDeadLetter, find_newest, find_page};
 use crate::command::dead_letters::report;
 use crate::command::dead_letters::stored_event::StoredEvent;
 use crate::command::tool::time;
@@ -16,6 +16,10 @@ use crate::console::Console;
 use crate::console::problem::Problem;
 use crate::console::query::Query;
 
+/// The parameters of a page.
+const KNOWN: [&str; 7] = [
+    "order", "after", "limit", "alert", "provider", "cluster", "reason",
+];
 /// The most dead letters of a page.
 const MOST: u64 = 1000;
 /// The most dead letters that are read for a page.
@@ -26,10 +30,18 @@ const MOST_BYTES: usize = 4 << 20;
 const MAX_DETAIL_BYTES: usize = 500;
 
 pub async fn list(State(console): State<Arc<Console>>, RawQuery(query): RawQuery) -> Answer {
-    let known = ["after", "limit", "alert", "provider", "cluster", "reason"];
-    let query = Query::read(query.as_deref(), &known)?;
+    let query = Query::read(query.as_deref(), &KNOWN)?;
+    let is_newest_first = match query.text("order").as_deref() {
+        None | Some("oldest") => false,
+        Some("newest") => true,
+        Some(_) => {
+            let problem = "order: expected oldest or newest";
+            return Err(Problem::Invalid(problem.to_owned()));
+        }
+    };
+    let start = if is_newest_first { u64::MAX } else { 0 };
     let part = Part {
-        after: query.number("after", 0..=u64::MAX, 0)?,
+        after: query.number("after", 0..=u64::MAX, start)?,
         most_found: usize::try_from(query.number("limit", 1..=MOST, 100)?).unwrap_or(100),
         most_read: MOST_READ,
         most_bytes: MOST_BYTES,
@@ -43,7 +55,11 @@ pub async fn list(State(console): State<Arc<Console>>, RawQuery(query): RawQuery
     };
     let checked = filter.check();
     checked.map_err(|error| Problem::Invalid(error.to_string()))?;
-    let page = find_page(&console.parts.bus, &filter, part).await?;
+    let bus = &console.parts.bus;
+    let page = match is_newest_first {
+        true => find_newest(bus, &filter, part).await?,
+        false => find_page(bus, &filter, part).await?,
+    };
     json(&json!({
         "deadLetters": page.found.iter().map(row).collect::<Vec<_>>(),
         "next": page.next,

@@ -7,7 +7,7 @@ use axum::extract::{RawQuery, State};
 use serde_json::{Value, json};
 use tidings_core::bus::names::RuleKind;
 
-use super::{Answer, json};
+use super::{Answer, Polled, shared};
 use crate::command::deliveries::{self, State as Where, report};
 use crate::command::names;
 use crate::console::Console;
@@ -16,6 +16,14 @@ use crate::console::query::Query;
 
 /// The most deliveries of an answer: each takes a request to the server.
 const MOST: u64 = 500;
+
+/// Which deliveries are wanted.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Wanted {
+    filter: String,
+    state: &'static str,
+    limit: usize,
+}
 
 pub async fn list(State(console): State<Arc<Console>>, RawQuery(query): RawQuery) -> Answer {
     let query = Query::read(query.as_deref(), &["state", "provider", "limit"])?;
@@ -33,13 +41,20 @@ pub async fn list(State(console): State<Arc<Console>>, RawQuery(query): RawQuery
         .transpose()
         .map_err(|error| Problem::Invalid(error.to_string()))?;
     let limit = query.number("limit", 1..=MOST, 100)?;
-    let filter = deliveries::filter(state, provider.as_ref());
-    let bus = &console.parts.bus;
-    let found = bus.stored_deliveries(&filter, usize::try_from(limit).unwrap_or(100));
-    let (found, has_more) = found.await.context("cannot read the stream DELIVERIES")?;
-    let rows: Vec<Value> = found
-        .iter()
-        .map(|stored| report::json(stored, state))
-        .collect();
-    json(&json!({ "deliveries": rows, "hasMore": has_more }))
+    let wanted = Wanted {
+        filter: deliveries::filter(state, provider.as_ref()),
+        state: state.as_str(),
+        limit: usize::try_from(limit).unwrap_or(100),
+    };
+    let read = async || {
+        let stored = &console.parts.bus;
+        let found = stored.stored_deliveries(&wanted.filter, wanted.limit);
+        let (found, has_more) = found.await.context("cannot read the stream DELIVERIES")?;
+        let rows: Vec<Value> = found
+            .iter()
+            .map(|stored| report::json(stored, state))
+            .collect();
+        Ok(json!({ "deliveries": rows, "hasMore": has_more }))
+    };
+    shared(&console, Polled::Deliveries(wanted.clone()), read).await
 }

@@ -15,7 +15,7 @@ use tidings_rules::Provider;
 use tidings_rules::snapshot::RuleEntry;
 
 use super::alerts::problems;
-use super::{Answer, json};
+use super::{Answer, Polled, shared};
 use crate::console::Console;
 use crate::console::query::Query;
 
@@ -29,6 +29,11 @@ type Counts = HashMap<(String, String), u64>;
 
 pub async fn list(State(console): State<Arc<Console>>, RawQuery(query): RawQuery) -> Answer {
     Query::read(query.as_deref(), &[])?;
+    let read = async || providers(&console).await;
+    shared(&console, Polled::Providers, read).await
+}
+
+async fn providers(console: &Console) -> anyhow::Result<Value> {
     let bus = &console.parts.bus;
     let (status, ready, dead) = tokio::try_join!(
         console.status(),
@@ -59,7 +64,7 @@ pub async fn list(State(console): State<Arc<Console>>, RawQuery(query): RawQuery
             row
         })
         .collect();
-    json(&json!({ "providers": providers }))
+    Ok(json!({ "providers": providers }))
 }
 
 fn row(entry: &RuleEntry, provider: Option<&Provider>) -> Value {

@@ -13,8 +13,8 @@ pub const VIEW: &str = "the-view-token-0123456789";
 /// The token with the role operate.
 pub const OPERATE: &str = "the-operate-token-0123456789";
 
-/// Every path of the API.
-pub const PATHS: [&str; 8] = [
+/// Every path of the API that is read.
+pub const PATHS: [&str; 10] = [
     "/api/session",
     "/api/overview",
     "/api/providers",
@@ -22,6 +22,8 @@ pub const PATHS: [&str; 8] = [
     "/api/deliveries",
     "/api/dead",
     "/api/dead/1",
+    "/api/dead/count",
+    "/api/trace",
     "/api/events",
 ];
 
@@ -123,6 +125,19 @@ impl Console {
     pub async fn get(&self, path: &str) -> Answer {
         let request = self.request(Method::GET, path).bearer_auth(VIEW);
         self.send(request).await
+    }
+
+    /// A request with a body.
+    pub fn post(&self, path: &str, token: &str, body: &Value) -> RequestBuilder {
+        let request = self.request(Method::POST, path).bearer_auth(token);
+        request.json(body)
+    }
+
+    /// The JSON for an operator who does something.
+    pub async fn act(&self, path: &str, body: &Value) -> Value {
+        let answer = self.send(self.post(path, OPERATE, body)).await;
+        assert_eq!(answer.status, 200, "{path} {body}: {answer:?}");
+        answer.json()
     }
 
     /// The JSON for a viewer.

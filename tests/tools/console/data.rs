@@ -110,6 +110,40 @@ async fn the_api_shows_rules_outcomes_and_dead_letters_without_secrets() {
 }
 
 #[tokio::test]
+async fn a_trace_says_what_became_of_an_event() {
+    let (console, good, _bad) = bed().await;
+    console.up.post(&event("an event")).await.unwrap();
+    good.accepts("an event").await;
+    console.rig.drained().await;
+    let path = "/api/trace?object=Kustomization/apps/apps";
+    let trace = console
+        .eventually(path, |trace| {
+            let deliveries = trace["events"][0]["deliveries"].as_array()?;
+            let has_ended = |it: &&Value| it["state"] == "dead" || it["state"] == "delivered";
+            let ended = deliveries.iter().filter(has_ended).count();
+            (ended == 2).then(|| trace["events"][0].clone())
+        })
+        .await;
+    assert_eq!(trace["message"], "an event");
+    let id = trace["id"].as_str().unwrap();
+    let by_id = console.json(&format!("/api/trace?event={id}")).await;
+    assert_eq!(by_id["events"][0]["id"], trace["id"]);
+    let nothing = console.json("/api/trace?commit=0123456789").await;
+    assert!(nothing["absence"].is_object(), "{nothing}");
+    for wrong in [
+        "",
+        "event=1",
+        "object=x",
+        "event=0123456&commit=0123456",
+        "limit=51",
+    ] {
+        let answer = console.get(&format!("/api/trace?{wrong}")).await;
+        let expected = (400, "invalid-parameter".to_owned());
+        assert_eq!(answer.error(), expected, "{wrong}");
+    }
+}
+
+#[tokio::test]
 async fn parked_deliveries_are_listed_by_provider() {
     let receiver = Receiver::start().await;
     receiver.answer_with(Reply::Status(503));
@@ -167,6 +201,22 @@ async fn dead_letters_are_read_in_pages() {
         after = page["next"].clone();
     }
     assert_eq!((sizes, ids.len()), (vec![2, 2, 1], 5));
+    let (mut before, mut sequences) = (String::new(), Vec::new());
+    loop {
+        let path = format!("/api/dead?order=newest&limit=2&after={before}");
+        let page = console.json(&path).await;
+        let letters = page["deadLetters"].as_array().unwrap();
+        sequences.extend(
+            letters
+                .iter()
+                .map(|letter| letter["sequence"].as_u64().unwrap()),
+        );
+        match &page["next"] {
+            Value::Null => break,
+            next => before = next.to_string(),
+        }
+    }
+    assert_eq!(sequences, [5, 4, 3, 2, 1]);
     for (filter, found) in [
         ("provider=apps/bad", 5),
         ("provider=apps/good", 0),
@@ -192,6 +242,7 @@ async fn parameters_have_bounds() {
         "/api/dead?limit=1001",
         "/api/dead?limit=0",
         "/api/dead?after=-1",
+        "/api/dead?order=random",
         "/api/dead?provider=bad",
         "/api/dead?reason=unknown",
         "/api/deliveries?limit=501",
@@ -211,5 +262,5 @@ async fn parameters_have_bounds() {
     let invalid = console
         .up
         .metric("tidings_console_requests_total", "invalid");
-    assert_eq!(invalid.await, 12.0);
+    assert_eq!(invalid.await, 13.0);
 }

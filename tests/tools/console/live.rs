@@ -1,5 +1,6 @@
 //! Live streams.
 
+use std::fs;
 use std::time::Duration;
 
 use reqwest::{Method, Response};
@@ -14,19 +15,35 @@ use crate::TIDINGS;
 struct Stream {
     response: Response,
     rest: String,
+    last_id: String,
 }
 
 impl Stream {
     async fn open(console: &Console, query: &str) -> Self {
+        Self::resume(console, query, "").await
+    }
+
+    /// Opens it again after this id.
+    async fn resume(console: &Console, query: &str, last_id: &str) -> Self {
         let path = format!("/api/events?{query}");
-        let request = console.request(Method::GET, &path).bearer_auth(VIEW);
+        let mut request = console.request(Method::GET, &path).bearer_auth(VIEW);
+        if !last_id.is_empty() {
+            request = request.header("last-event-id", last_id);
+        }
         let response = request.send().await.expect("the console answers");
         assert_eq!(response.status(), 200, "{query}");
         assert_eq!(response.headers()["content-type"], "text/event-stream");
         Self {
             response,
             rest: String::new(),
+            last_id: String::new(),
         }
+    }
+
+    /// Waits until the console ends it.
+    async fn end(mut self) {
+        let end = async { while let Ok(Some(_)) = self.response.chunk().await {} };
+        timeout(PATIENCE, end).await.expect("the stream ends");
     }
 
     /// The next message: its name and data.
@@ -38,7 +55,11 @@ impl Stream {
                     line.unwrap_or_default().trim().to_owned()
                 };
                 let (name, data) = (field("event:"), field("data:"));
+                let id = field("id:");
                 self.rest = rest.to_owned();
+                if !id.is_empty() {
+                    self.last_id = id;
+                }
                 if !data.is_empty() {
                     return (name, serde_json::from_str(&data).expect("it is JSON"));
                 }
@@ -108,13 +129,60 @@ async fn a_stream_shows_outcomes_too() {
     while event_id.is_none() || outcome.is_none() {
         match stream.next().await {
             (name, data) if name == "event" => event_id = Some(data["id"].clone()),
-            (_, data) => outcome = Some(data),
+            (name, data) if name == "outcome" => outcome = Some(data),
+            _ => {}
         }
     }
     let outcome = outcome.unwrap();
     assert_eq!(outcome["outcome"], "delivered");
     assert_eq!(outcome["provider"], "apps/hook");
     assert_eq!(Some(&outcome["eventId"]), event_id.as_ref());
+}
+
+#[tokio::test]
+async fn a_stream_that_is_opened_again_misses_nothing() {
+    let receiver = Receiver::start().await;
+    let rig = Rig::start(TIDINGS).await;
+    rig.rules()
+        .put([provider("hook", receiver.url()), alert("all", "hook")]);
+    let console = Console::start_on(rig).await;
+    let mut stream = Stream::open(&console, "outcomes=true").await;
+    console.up.post(&event("before")).await.unwrap();
+    while stream.next().await.0 != "outcome" {}
+    let last_id = stream.last_id.clone();
+    drop(stream);
+    console.up.post(&event("in the gap")).await.unwrap();
+    receiver.accepts("in the gap").await;
+    console.rig.drained().await;
+    let mut again = Stream::resume(&console, "outcomes=true", &last_id).await;
+    let (mut messages, mut outcomes) = (Vec::new(), 0);
+    while messages.is_empty() || outcomes == 0 {
+        match again.next().await {
+            (name, data) if name == "event" => messages.push(data["message"].clone()),
+            (name, _) if name == "outcome" => outcomes += 1,
+            (name, data) => assert_eq!((name.as_str(), &data), ("position", &Value::Null)),
+        }
+    }
+    assert_eq!((messages, outcomes), (vec!["in the gap".into()], 1));
+    let request = console
+        .request(Method::GET, "/api/events")
+        .bearer_auth(VIEW);
+    let answer = console.send(request.header("last-event-id", "x")).await;
+    assert_eq!(answer.error(), (400, "invalid-parameter".to_owned()));
+}
+
+#[tokio::test]
+async fn a_stream_ends_with_its_token() {
+    let console = Console::start().await;
+    let stream = Stream::open(&console, "").await;
+    fs::write(
+        console.rig.folder().join("view"),
+        "eve other-token-0123456789\n",
+    )
+    .unwrap();
+    stream.end().await;
+    let request = console.request(Method::GET, "/api/session");
+    assert_eq!(console.send(request.bearer_auth(VIEW)).await.status, 401);
 }
 
 #[tokio::test]

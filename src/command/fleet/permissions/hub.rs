@@ -65,6 +65,17 @@ pub(super) fn router() -> Vec<Grant> {
                 .flat_map(|name| read(name))
                 .collect(),
         },
+        grant(
+            "record who does something on the console, replay and drop dead letters, and resume \
+             deliveries",
+            [
+                subject::ALL_AUDIT.to_owned(),
+                subject::ALL_PARKED.to_owned(),
+                format!("{API}.STREAM.MSG.DELETE.{DEAD}"),
+                format!("{API}.STREAM.MSG.DELETE.{DELIVERIES}"),
+                format!("$KV.{}.>", streams::LIMITS),
+            ],
+        ),
         buckets(
             "keep its position, what it counts, and extension fields",
             &[streams::CONSUMERS, streams::COUNTS, streams::EXTENSIONS],

@@ -37,6 +37,7 @@ pub(super) fn tools() -> Vec<Grant> {
             "store how discarded deliveries ended",
             [subject::ALL_OUTCOMES, subject::ALL_DEAD].map(str::to_owned),
         ),
+        grant("record who does something", [subject::ALL_AUDIT.to_owned()]),
         Grant {
             purpose: "change records: clusters, circuits, positions",
             subjects: streams::buckets()

@@ -1,0 +1,103 @@
+//! `/api/actions/…`: what changes something. The guard lets only the role operate in.
+//!
+//! # Invariants
+//! - An action is recorded in the stream AUDIT before it is done. If that fails, it is not done.
+//! - An action that began is completed, also if the caller does not wait for the answer.
+
+pub mod dead_letters;
+pub mod providers;
+
+use std::sync::Arc;
+
+use anyhow::Context as _;
+use axum::Router;
+use axum::extract::Request;
+use axum::middleware::{Next, from_fn};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use serde_json::Value;
+use tidings_core::runtime::codes::log as codes;
+use tidings_core::runtime::http_server::Peer;
+
+use super::Answer;
+use crate::audit::{Actor, ManualAction, record};
+use crate::console::Console;
+use crate::console::access::{Caller, Refusal, Role};
+use crate::console::problem::Problem;
+
+/// The longest body of an action.
+const MAX_BODY_BYTES: usize = 64 << 10;
+
+/// The paths of actions. The layer is around all of them, so that none can forget the role.
+pub fn router() -> Router<Arc<Console>> {
+    Router::new()
+        .route("/providers/pause", post(providers::pause))
+        .route("/providers/resume", post(providers::resume))
+        .route("/providers/test", post(providers::test))
+        .route("/dead/replay", post(dead_letters::replay))
+        .route("/dead/drop", post(dead_letters::drop))
+        .method_not_allowed_fallback(async || Problem::Method)
+        .fallback(async || Problem::NotFound)
+        .layer(from_fn(only_operators))
+}
+
+async fn only_operators(request: Request, next: Next) -> Response {
+    let caller = request.extensions().get::<Caller>();
+    match caller.map(|caller| caller.role) {
+        Some(Role::Operate) => next.run(request).await,
+        Some(Role::View) | None => Problem::Refused(Refusal::NotAllowed).into_response(),
+    }
+}
+
+/// Who asks for an action.
+struct Operator {
+    console: Arc<Console>,
+    who: String,
+    peer: String,
+}
+
+impl Operator {
+    fn of(console: Arc<Console>, request: &Request) -> Self {
+        let extensions = request.extensions();
+        let name = extensions.get::<Caller>();
+        let name = name.and_then(|caller| caller.name.as_deref());
+        let peer = extensions.get::<Peer>();
+        Self {
+            console,
+            who: name.unwrap_or_default().to_owned(),
+            peer: peer.map_or_else(String::new, |Peer(address)| address.ip().to_string()),
+        }
+    }
+
+    /// Records an action, and then does it.
+    async fn act(
+        self,
+        action: ManualAction,
+        act: impl Future<Output = anyhow::Result<Value>> + Send + 'static,
+    ) -> Answer {
+        let doing = tokio::spawn(async move {
+            let actor = Actor {
+                who: self.who.clone(),
+                from: self.peer.clone(),
+                via: "console",
+            };
+            record(&self.console.parts.bus, actor, &action)
+                .await
+                .context("nothing was done: it cannot be recorded in the stream AUDIT")?;
+            tracing::info!(
+                code = codes::CONSOLE_ACTION,
+                action = action.name,
+                target = action.target,
+                who = self.who,
+                peer = self.peer,
+                "action on the console"
+            );
+            let done = act.await?;
+            self.console.status.forget().await;
+            self.console.polled.forget();
+            anyhow::Ok(done)
+        });
+        let done = doing.await.context("the action did not end")?;
+        super::json(&done?)
+    }
+}
