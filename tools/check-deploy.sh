@@ -129,6 +129,12 @@ combine secured-member member endpoint-tls endpoint-tokens
 compare "$folder/secured-member" --set mode=member,cluster=prod-eu "${secured[@]}" \
     --set nats.external.url=tls://hub.example.com:4222 \
     --set nats.external.credentialsSecret=tidings-nats-credentials
+combine console-single single console
+compare "$folder/console-single" --set console.enabled=true
+combine console-standard standard console-tokens
+compare "$folder/console-standard" --set mode=standard,console.enabled=true \
+    --set console.viewTokensSecret=tidings-console-view \
+    --set console.operateTokensSecret=tidings-console-operate
 
 echo "workflows"
 "$(tools/deploy-tool.sh actionlint)" .github/workflows/*.yaml

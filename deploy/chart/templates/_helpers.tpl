@@ -308,6 +308,81 @@ securityContext:
 {{- end -}}
 {{- end -}}
 
+{{- /* Whether other pods can reach the console. */ -}}
+{{- define "tidings.consoleIsServed" -}}
+{{- with .Values.console -}}
+{{- $has_tokens := or .viewTokensSecret .operateTokensSecret -}}
+{{- if and .enabled $has_tokens (ne $.Values.mode "member") }}true{{ end -}}
+{{- end -}}
+{{- end -}}
+
+{{- /* What the console needs: variables, mounts and volumes. */ -}}
+{{- define "tidings.consoleEnv" -}}
+{{- with .Values.console -}}
+{{- if .enabled }}
+{{- $is_served := eq (include "tidings.consoleIsServed" $) "true" }}
+- name: TIDINGS_CONSOLE__LISTEN
+  value: {{ ternary ":8090" "127.0.0.1:8090" $is_served | quote }}
+{{- if .viewTokensSecret }}
+- name: TIDINGS_CONSOLE__TOKENS__VIEW
+  value: /run/secrets/tidings-console-view
+{{- end }}
+{{- if .operateTokensSecret }}
+- name: TIDINGS_CONSOLE__TOKENS__OPERATE
+  value: /run/secrets/tidings-console-operate
+{{- end }}
+{{- if .tlsSecret }}
+- name: TIDINGS_CONSOLE__TLS__CERT
+  value: /run/secrets/tidings-console-tls/tls.crt
+- name: TIDINGS_CONSOLE__TLS__KEY
+  value: /run/secrets/tidings-console-tls/tls.key
+{{- end }}
+{{- with .hosts }}
+- name: TIDINGS_CONSOLE__HOSTS
+  value: {{ join "," . | quote }}
+{{- end }}
+{{- end }}
+{{- end -}}
+{{- end -}}
+
+{{- define "tidings.consoleMounts" -}}
+{{- with .Values.console -}}
+{{- if .enabled -}}
+{{- range $name := list "view" "operate" }}
+{{- if index $.Values.console (printf "%sTokensSecret" $name) }}
+- name: console-{{ $name }}
+  mountPath: /run/secrets/tidings-console-{{ $name }}
+  readOnly: true
+{{- end }}
+{{- end }}
+{{- if .tlsSecret }}
+- name: console-tls
+  mountPath: /run/secrets/tidings-console-tls
+  readOnly: true
+{{- end }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "tidings.consoleVolumes" -}}
+{{- with .Values.console -}}
+{{- if .enabled -}}
+{{- range $name := list "view" "operate" }}
+{{- with index $.Values.console (printf "%sTokensSecret" $name) }}
+- name: console-{{ $name }}
+  secret:
+    secretName: {{ . }}
+{{- end }}
+{{- end }}
+{{- with .tlsSecret }}
+- name: console-tls
+  secret:
+    secretName: {{ . }}
+{{- end }}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "tidings.natsMounts" -}}
 {{- if include "tidings.natsPasswordSecret" . }}
 - name: nats-password
