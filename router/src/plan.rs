@@ -1,6 +1,7 @@
 //! Plans the deliveries of an event and explains verdicts. Pure: the same input gives the same ids
 //! on every replica.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use tidings_core::bus::clusters::Clusters;
@@ -86,7 +87,9 @@ pub(crate) fn plan_with(
         }
         plan.verdicts.push(verdict);
         if verdict == Verdict::Matched {
-            plan.deliveries.push(delivery(alert, event, rules, context));
+            let key = event_key(event, clusters);
+            plan.deliveries
+                .push(delivery(alert, event, &key, rules, context));
         }
     }
     plan.left_out = searches.left_out;
@@ -111,7 +114,10 @@ pub fn explain(
             alert: format!("{}/{}", alert.namespace, alert.name),
             verdict,
             detail,
-            delivery: (verdict == Verdict::Matched).then(|| delivery(alert, event, rules, context)),
+            delivery: (verdict == Verdict::Matched).then(|| {
+                let key = event_key(event, clusters);
+                delivery(alert, event, &key, rules, context)
+            }),
         }
     });
     let rejected = rules
@@ -127,7 +133,21 @@ pub fn explain(
     in_effect.chain(rejected).collect()
 }
 
-fn delivery(alert: &Alert, event: &Event, rules: &Rules, context: PlanContext) -> Delivery {
+/// Members of a fleet write the ids of their events, so theirs are bound to the cluster.
+fn event_key<'a>(event: &'a Event, clusters: &Clusters) -> Cow<'a, str> {
+    match clusters.contains_key(&event.cluster) {
+        true => id::event_key(&event.id, &event.cluster),
+        false => event.id.as_str().into(),
+    }
+}
+
+fn delivery(
+    alert: &Alert,
+    event: &Event,
+    event_key: &str,
+    rules: &Rules,
+    context: PlanContext,
+) -> Delivery {
     let provider = rules.provider_of(alert);
     let reads_alert = provider.is_some_and(|provider| provider.commit_status_expr.is_some());
     let alert_id = (alert.namespace.as_str(), alert.name.as_str());
@@ -136,12 +156,7 @@ fn delivery(alert: &Alert, event: &Event, rules: &Rules, context: PlanContext) -
     let is_large = event_bytes > MAX_EVENT_BYTES;
     let lacks_event_metadata = size(event) > MAX_EVENT_BYTES;
     Delivery {
-        id: id::delivery_id(
-            &id::event_key(&event.id, &event.cluster),
-            alert_id,
-            provider_id,
-            context.generation,
-        ),
+        id: id::delivery_id(event_key, alert_id, provider_id, context.generation),
         event_id: event.id.clone(),
         event: (!is_large).then(|| event.clone()),
         excerpt: is_large.then(|| excerpt(event)),
@@ -348,6 +363,7 @@ fn labels(alert: &Alert, event: &Event) -> String {
 mod tests {
     use serde_json::{Value, json};
     use tidings_core::model::metadata::of_delivery;
+    use tidings_core::wire::Cluster;
     use tidings_core::{ObjectReference, TemplateReference};
     use tidings_rules::testing::{self, provider};
     use tidings_rules::{Family, Kind, Kinds, Object, Options};
@@ -408,7 +424,7 @@ mod tests {
             let objects: Vec<Object> = provider.into_iter().chain([alert]).collect();
             let rules = Rules::compile(&objects, KINDS, &Options::default());
             let alert = rules.alert("apps", "a").unwrap();
-            let planned = delivery(alert, &event("m"), &rules, PlanContext::default());
+            let planned = delivery(alert, &event("m"), "id", &rules, PlanContext::default());
             assert_eq!(planned.channel, expected, "{kind:?}");
         }
     }
@@ -598,5 +614,36 @@ mod tests {
                     .2
                     .starts_with("the Alert is rejected: spec.eventSources[0].name: is empty")
         );
+    }
+
+    #[test]
+    fn no_member_can_take_the_deliveries_of_another_cluster() {
+        let rules = rules();
+        let record = |name: &str| {
+            let cluster = Cluster {
+                name: name.to_owned(),
+                ..Cluster::default()
+            };
+            (name.to_owned(), cluster)
+        };
+        let ids = |cluster: &str, clusters: &Clusters| -> Vec<String> {
+            let event = Event {
+                id: "same".to_owned(),
+                cluster: cluster.to_owned(),
+                ..event("m")
+            };
+            let plan = plan(&rules, &event, clusters, PlanContext::default());
+            plan.deliveries
+                .into_iter()
+                .map(|planned| planned.id)
+                .collect()
+        };
+        let members = Clusters::from([record("dev"), record("prod")]);
+        let [dev, prod] = ["dev", "prod"].map(|name| ids(name, &members));
+        assert!(!dev.is_empty());
+        assert!(dev.iter().all(|id| !prod.contains(id)));
+        // Outside of a fleet they are as in earlier versions.
+        let none = Clusters::default();
+        assert_eq!(ids("dev", &none), ids("default", &none));
     }
 }

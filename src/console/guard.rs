@@ -73,7 +73,11 @@ pub async fn api_request(
         Err(_) => Problem::Busy.into_response(),
     };
     let outcome = response.extensions().get().copied();
-    count(&console, outcome.unwrap_or(ConsoleOutcome::Answered));
+    let outcome = outcome.unwrap_or(ConsoleOutcome::Answered);
+    count(&console, outcome);
+    if outcome == ConsoleOutcome::NotAllowed {
+        log(&console, Refusal::NotAllowed, peer);
+    }
     response
 }
 
@@ -86,6 +90,11 @@ fn refuse(console: &Console, refusal: Refusal, peer: Option<Peer>) -> Response {
             Refusal::NotAllowed => ConsoleOutcome::NotAllowed,
         },
     );
+    log(console, refusal, peer);
+    Problem::Refused(refusal).into_response()
+}
+
+fn log(console: &Console, refusal: Refusal, peer: Option<Peer>) {
     let reason = refusal.to_string();
     // A pace for each reason: a sender that alternates between two gets no line for each request.
     let is_due = console.refusals.lock()[refusal as usize].is_due(&reason, Instant::now());
@@ -98,7 +107,6 @@ fn refuse(console: &Console, refusal: Refusal, peer: Option<Peer>) -> Response {
             "console request refused"
         );
     }
-    Problem::Refused(refusal).into_response()
 }
 
 fn count(console: &Console, outcome: ConsoleOutcome) {

@@ -1,18 +1,20 @@
 //! `tidings router`: matches events against the rules, stores deliveries and writes status.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Args;
-use tidings_core::bus::Bus;
 use tidings_core::bus::live_clusters::LiveClusters;
 use tidings_core::bus::postponed::PostponedEvents;
 use tidings_core::bus::setup::StreamPolicy;
-use tidings_core::runtime::config::Role;
+use tidings_core::bus::{Bus, connect};
+use tidings_core::runtime::config::{NatsSettings, Role};
 use tidings_router::{CatchUp, CostlyPatterns, Router, RouterOptions, StatusContext, StatusWriter};
 use tidings_workers::http::HttpClients;
 use tidings_workers::rule_checks::RuleChecks;
 
+use tokio::time::sleep;
 use tracing::Instrument as _;
 
 use crate::flags::{
@@ -22,6 +24,8 @@ use crate::process::{Process, start_log};
 use crate::role::rules::{ActiveRules, RulesCluster};
 use crate::role::{Context, bus, clusters, console, rules, shadow, worker};
 
+/// How often the credentials file is read until it is that of a router of a fleet.
+const LOOK_FOR_CREDENTIALS_EVERY: Duration = Duration::from_secs(5);
 const NO_CONSUMERS: &str = "cannot open the bucket consumers";
 
 /// Arguments of `tidings router`.
@@ -102,7 +106,10 @@ pub async fn start(
                 .instrument(cluster.span.clone()),
         );
     }
-    answer_guests(context, bus).await?;
+    if context.settings.nats.credentials.is_some() {
+        let (nats, stop) = (context.settings.nats.clone(), context.stop.holding.clone());
+        tokio::spawn(async move { stop.run_until_cancelled(answer_guests(nats)).await });
+    }
     let members = rules.members();
     let postponed = PostponedEvents::open(bus).await.context(NO_CONSUMERS)?;
     let router = Router::new(
@@ -134,17 +141,18 @@ pub async fn start(
     Ok(())
 }
 
-/// Creates the consumers of members and taps, if this is a router of a fleet.
-async fn answer_guests(context: &Context, bus: &Bus) -> anyhow::Result<()> {
-    if !bus.may_answer_guests() {
-        return Ok(());
+/// Creates the consumers of members and taps, as soon as the credentials are those of a router of a
+/// fleet. `tidings fleet update` may write them while this process runs.
+async fn answer_guests(settings: NatsSettings) {
+    loop {
+        if connect::may_answer_guests(&settings)
+            && let Ok(bus) = connect::connect_for_guests(&settings).await
+            && let Ok(requests) = bus.guest_requests().await
+        {
+            bus.answer_guests(requests).await;
+        }
+        sleep(LOOK_FOR_CREDENTIALS_EVERY).await;
     }
-    let requests = bus.guest_requests().await?;
-    let (bus, stop) = (bus.clone(), context.stop.holding.clone());
-    tokio::spawn(async move {
-        stop.run_until_cancelled(bus.answer_guests(requests)).await;
-    });
-    Ok(())
 }
 
 fn status_writer(

@@ -116,8 +116,9 @@ impl<'a> Parts<'a> {
         let is_first = self.planned_at.is_some().then_some(0);
         let generation = self.generation.or(is_first).or_else(|| {
             let provider = (provider.namespace.as_str(), provider.name.as_str());
-            let event_key = id::event_key(event_id, self.cluster);
-            generation_of(id, &event_key, (namespace, name), provider)
+            let of_member = id::event_key(event_id, self.cluster);
+            let mut keys = [event_id, &of_member].into_iter();
+            keys.find_map(|key| generation_of(id, key, (namespace, name), provider))
         });
         let (state, reason, detail) = self.state();
         let waiting = self.pending.filter(|_| matches!(state, "parked" | "ready"));

@@ -21,6 +21,10 @@ use crate::runtime::reload::read_file;
 const OLDEST_SERVER: (i64, i64) = (2, 12);
 /// The most bytes of a file with certificates or a key.
 const LARGEST_PEM: usize = 1 << 20;
+/// The most messages of a subscription that wait to be read; of requests of guests fewer, because
+/// each can have 8 MB.
+const MOST_UNREAD: usize = 65_536;
+const MOST_UNREAD_OF_GUESTS: usize = 64;
 /// The longest pause between two attempts to connect.
 const MAX_PAUSE: Duration = Duration::from_secs(5);
 
@@ -55,6 +59,28 @@ impl ConnectError {
 /// # Errors
 /// The settings are invalid, the server is unreachable, refuses the connection, or is too old.
 pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Bus, ConnectError> {
+    connect_with(settings, name, MOST_UNREAD).await
+}
+
+/// Connects once, for requests of guests. They may be large, and what floods this connection does
+/// not delay the others.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_for_guests(settings: &NatsSettings) -> Result<Bus, ConnectError> {
+    connect_with(settings, "tidings guests", MOST_UNREAD_OF_GUESTS).await
+}
+
+/// Whether the credentials file is that of a router of a fleet, which answers guests.
+pub fn may_answer_guests(settings: &NatsSettings) -> bool {
+    User::of(settings).is_ok_and(|user| user.access.is_permitted("_R_.answer"))
+}
+
+async fn connect_with(
+    settings: &NatsSettings,
+    name: &str,
+    most_unread: usize,
+) -> Result<Bus, ConnectError> {
     let servers = servers(settings)?;
     let user = User::of(settings)?;
     let login = Arc::new(user.login);
@@ -63,6 +89,7 @@ pub async fn connect(settings: &NatsSettings, name: &str) -> Result<Bus, Connect
         async move { login.auth(&nonce).await.map_err(AuthError::new) }
     });
     let options = with_settings(options, settings, name, &user.access)?;
+    let options = options.subscription_capacity(most_unread);
     let violations = Arc::new(Violations::default());
     let client = options
         .event_callback(log_events(violations.clone()))
@@ -239,7 +266,7 @@ fn with_settings(
         .name(name)
         .require_tls(settings.tls.required)
         .client_capacity(16_384)
-        .subscription_capacity(65_536)
+        .subscription_capacity(MOST_UNREAD)
         .ping_interval(Duration::from_secs(10))
         .request_timeout(Some(Duration::from_secs(4)))
         .reconnect_delay_callback(|attempt| {

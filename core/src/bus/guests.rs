@@ -1,5 +1,13 @@
 //! Creates the consumers of members and taps of a fleet, whose requests are checked first
 //! ([`crate::model::guest_consumer`]). Routers answer.
+//!
+//! ```text
+//!  request ─► too large? ─► waits behind others of the guest ─► waits for one of 16 ─► server
+//! ```
+//!
+//! Each wait is short and bounded, so that no guest holds up the others.
+
+mod lanes;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,16 +16,14 @@ use async_nats::{Message, Subscriber};
 use bytes::Bytes;
 use futures::StreamExt;
 use serde_json::json;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
+use crate::bus::guests::lanes::Lanes;
 use crate::bus::{Bus, BusError, unavailable};
-use crate::model::guest_consumer::{self, PREFIX};
+use crate::model::guest_consumer::{self, LARGEST, PREFIX};
 
 /// The server answers within this time, or the guest asks again.
-const ANSWER_WITHIN: Duration = Duration::from_secs(5);
-/// The most requests at a time.
-const MOST_REQUESTS: usize = 16;
+const ANSWER_WITHIN: Duration = Duration::from_secs(3);
 /// Routers share the requests.
 const QUEUE: &str = "tidings";
 /// A guest reads an error of JetStream: a status, and the code of an invalid configuration.
@@ -25,11 +31,6 @@ const REFUSED: (u16, u32) = (400, 10_012);
 const BUSY: (u16, u32) = (503, 10_041);
 
 impl Bus {
-    /// Whether the credentials are those of a router of a fleet, which answers guests.
-    pub fn may_answer_guests(&self) -> bool {
-        self.access.is_permitted("_R_.answer")
-    }
-
     /// Listens to requests of guests. The caller passes them to [`Bus::answer_guests`].
     ///
     /// # Errors
@@ -40,24 +41,33 @@ impl Bus {
         subscribed.map_err(unavailable)
     }
 
-    /// Answers requests of guests until the connection is closed. One that cannot be taken at once
-    /// gets an error, so that requests do not add up here.
+    /// Answers requests of guests until the connection is closed.
     pub async fn answer_guests(&self, mut requests: Subscriber) {
-        let free = Arc::new(Semaphore::new(MOST_REQUESTS));
+        let lanes = Arc::new(Lanes::default());
         while let Some(request) = requests.next().await {
             let Some(reply) = request.reply.clone() else {
                 continue;
             };
-            let Ok(permit) = free.clone().try_acquire_owned() else {
-                let busy = "too many requests at a time; ask again";
-                self.reply(reply.to_string(), error(BUSY, busy)).await;
+            let (bus, lanes) = (self.clone(), lanes.clone());
+            // What is too large is not kept while it waits.
+            let request = match request.payload.len() > LARGEST {
+                true => Err(request.subject),
+                false => Ok(request),
+            };
+            let Some(place) = lanes.enter(guest(match &request {
+                Ok(request) => &request.subject,
+                Err(subject) => subject,
+            })) else {
+                bus.reply(reply.to_string(), busy()).await;
                 continue;
             };
-            let bus = self.clone();
             tokio::spawn(async move {
-                let answer = bus.answer_guest(&request).await;
+                let answer = match (request, place.turn().await) {
+                    (Err(_), _) => error(REFUSED, "refused by the hub: the request is too large"),
+                    (Ok(_), None) => busy(),
+                    (Ok(request), Some(_turn)) => bus.answer_guest(&request).await,
+                };
                 bus.reply(reply.to_string(), answer).await;
-                drop(permit);
             });
         }
     }
@@ -81,6 +91,19 @@ impl Bus {
     }
 }
 
+/// Who asks: the name of the consumer without its number.
+fn guest(subject: &str) -> &str {
+    let request = subject.strip_prefix(PREFIX).unwrap_or_default();
+    let consumer = request.split('.').next().unwrap_or_default();
+    consumer
+        .rsplit_once('-')
+        .map_or(consumer, |(guest, _)| guest)
+}
+
+fn busy() -> Bytes {
+    error(BUSY, "too many requests at a time; ask again")
+}
+
 /// An answer in the form of JetStream's API.
 fn error((status, code): (u16, u32), description: &str) -> Bytes {
     let answer = json!({
@@ -88,4 +111,20 @@ fn error((status, code): (u16, u32), description: &str) -> Bytes {
         "error": {"code": status, "err_code": code, "description": description},
     });
     answer.to_string().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_guest_is_named_by_its_consumers() {
+        for (subject, expected) in [
+            ("ingest-dev=2E1-3.events.dev=2E1.>", "ingest-dev=2E1"),
+            ("tap-audit-eu-0.events.>", "tap-audit-eu"),
+            ("x", "x"),
+        ] {
+            assert_eq!(guest(&format!("{PREFIX}{subject}")), expected);
+        }
+    }
 }

@@ -39,6 +39,7 @@ const FIELDS: [(&str, Option<u64>); 19] = [
 ];
 /// Clients write these although they have no effect here.
 const IGNORED: [&str; 2] = ["num_replicas", "metadata"];
+const LEAST_ACK_WAIT: u64 = 1_000_000_000;
 const DAY: u64 = 24 * 3600 * 1_000_000_000;
 
 /// A request that may be passed on to JetStream.
@@ -107,6 +108,10 @@ fn checked_config(config: &Map<String, Value>) -> Result<Map<String, Value>, Str
             && value.as_u64().is_none_or(|number| number > *most)
         {
             return Err(format!("{field} must be at most {most}"));
+        }
+        // The server looks at each unacknowledged message that often.
+        if field == "ack_wait" && value.as_u64() < Some(LEAST_ACK_WAIT) {
+            return Err(format!("ack_wait must be at least {LEAST_ACK_WAIT}"));
         }
         if value.is_object() || value.is_array() {
             return Err(format!("{field} must be one value"));
@@ -205,6 +210,8 @@ mod tests {
             ("max_ack_pending", json!(-1)),
             ("inactive_threshold", json!(u64::MAX)),
             ("description", json!({"a": 1})),
+            ("ack_wait", json!(1)),
+            ("ack_wait", json!(999_999_999)),
             ("backoff", json!([1])),
             ("priority_groups", json!(["a"])),
             ("priority_policy", json!("overflow")),

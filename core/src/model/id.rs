@@ -87,7 +87,7 @@ pub fn event_id(dedupe_key: &str, received_at_nanoseconds: i128) -> String {
     digest(&[dedupe_key, &received_at_nanoseconds.to_string()])
 }
 
-/// What ids of deliveries take for the id of an event of this cluster.
+/// What ids of deliveries take for the id of an event of this member of a fleet.
 ///
 /// A member of a fleet writes the id of its events, so it could give one the id of an event of
 /// another cluster. The server would take the deliveries of one for copies of the other's.

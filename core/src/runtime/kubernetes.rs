@@ -95,6 +95,7 @@ pub async fn connect_to_member(member: &MemberRules) -> Result<Client, ConnectEr
     let read = async {
         let read = read(&member.kubeconfig)?;
         check_without_commands(&read)?;
+        check_own_files(&read, &member.kubeconfig)?;
         config_of(read, &options).await
     };
     let mut config = read.await.map_err(|why| ConnectError::Kubeconfig {
@@ -141,6 +142,38 @@ fn check_without_commands(kubeconfig: &Kubeconfig) -> Result<(), String> {
     Ok(())
 }
 
+/// Checks that a kubeconfig names only files below its own folder. Its server would get the content
+/// of a `tokenFile`, such as the token of the hub's own service account.
+fn check_own_files(kubeconfig: &Kubeconfig, file: &Path) -> Result<(), String> {
+    let unreadable = |path: &Path| format!("{} cannot be read", path.display());
+    let folder = match file.parent() {
+        Some(folder) if !folder.as_os_str().is_empty() => folder,
+        _ => Path::new("."),
+    };
+    let folder = folder.canonicalize().map_err(|_| unreadable(folder))?;
+    let clusters = kubeconfig.clusters.iter();
+    let clusters = clusters.filter_map(|named| named.cluster.as_ref());
+    if clusters.clone().any(|cluster| cluster.proxy_url.is_some()) {
+        return Err("proxy-url is not used for a member; remove it".to_owned());
+    }
+    let of_clusters = clusters.filter_map(|cluster| cluster.certificate_authority.as_ref());
+    let users = kubeconfig.auth_infos.iter();
+    let users = users.filter_map(|named| named.auth_info.as_ref());
+    let of_users =
+        users.flat_map(|user| [&user.token_file, &user.client_certificate, &user.client_key]);
+    for named in of_clusters.chain(of_users.flatten()) {
+        let named = Path::new(named);
+        let found = named.canonicalize().map_err(|_| unreadable(named))?;
+        if !found.starts_with(&folder) {
+            return Err(format!(
+                "{} is not in the folder of the kubeconfig; move it there",
+                named.display()
+            ));
+        }
+    }
+    Ok(())
+}
+
 async fn config_of(kubeconfig: Kubeconfig, options: &KubeConfigOptions) -> Result<Config, String> {
     let config = Config::from_custom_kubeconfig(kubeconfig, options).await;
     config.map_err(|error| error.to_string())
@@ -157,20 +190,31 @@ fn client(config: Config, setting: impl Fn() -> String) -> Result<Client, Connec
     Client::try_from(config).map_err(|error| ConnectError::Client(explained(&error)))
 }
 
-/// The error without what a command of the kubeconfig printed, which may be a token.
+/// The error without what a command of the kubeconfig printed.
 fn explained(error: &kube::Error) -> String {
-    match error {
-        kube::Error::Auth(AuthError::AuthExecRun { out, .. }) => {
-            format!(
-                "the command in exec of the kubeconfig failed: {}",
-                out.status
-            )
+    failed_command(error).unwrap_or_else(|| error.to_string())
+}
+
+/// What to say if the cause of an error is a command in the kubeconfig. Its error has what the
+/// command printed, which may be a token.
+pub fn failed_command(error: &(dyn std::error::Error + 'static)) -> Option<String> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        match error.downcast_ref::<AuthError>() {
+            Some(AuthError::AuthExecRun { out, .. }) => {
+                let status = out.status;
+                return Some(format!(
+                    "the command in exec of the kubeconfig failed: {status}"
+                ));
+            }
+            Some(AuthError::AuthExecParse(_)) => {
+                let problem = "the command in exec of the kubeconfig printed no ExecCredential";
+                return Some(problem.to_owned());
+            }
+            _ => cause = error.source(),
         }
-        kube::Error::Auth(AuthError::AuthExecParse(_)) => {
-            "the command in exec of the kubeconfig printed no ExecCredential".to_owned()
-        }
-        error => error.to_string(),
     }
+    None
 }
 
 /// The client sends the file as it is. With a line break at its end every request would fail, and
@@ -194,6 +238,22 @@ fn check_token_file(file: &Path) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_command_in_the_kubeconfig_printed_is_not_shown() {
+        let out = std::process::Output {
+            status: std::process::ExitStatus::default(),
+            stdout: b"s3cr3t".to_vec(),
+            stderr: b"s3cr3t".to_vec(),
+        };
+        let failed = AuthError::AuthExecRun {
+            cmd: "print --token s3cr3t".to_owned(),
+            out: Box::new(out),
+        };
+        let error = kube::Error::Auth(failed);
+        let text = explained(&error);
+        assert!(text.contains("exec") && !text.contains("s3cr3t"), "{text}");
+    }
 
     #[tokio::test]
     async fn no_command_in_the_kubeconfig_of_a_member_is_run() {
@@ -224,6 +284,40 @@ mod tests {
             }
         }
         assert!(!proof.exists());
+    }
+
+    #[test]
+    fn the_kubeconfig_of_a_member_names_files_of_its_own_folder_only() {
+        let folder = tempfile::tempdir().unwrap();
+        let (own, other) = (folder.path().join("own"), folder.path().join("token"));
+        std::fs::create_dir(&own).unwrap();
+        std::fs::write(&other, "t").unwrap();
+        std::fs::write(own.join("token"), "t").unwrap();
+        std::os::unix::fs::symlink(&other, own.join("link")).unwrap();
+        let file = own.join("config");
+        let check = |text: String| {
+            std::fs::write(&file, text).unwrap();
+            check_own_files(&Kubeconfig::read_from(&file).unwrap(), &file)
+        };
+        for (path, is_own) in [
+            ("token", true),
+            ("../own/token", true),
+            ("../token", false),
+            ("link", false),
+            ("/etc/hostname", false),
+        ] {
+            for field in ["tokenFile", "client-certificate", "client-key"] {
+                let checked = check(format!(
+                    "{{users: [{{name: u, user: {{{field}: {path}}}}}]}}"
+                ));
+                assert_eq!(checked.is_ok(), is_own, "{field} {path}");
+            }
+            let cluster = format!("{{certificate-authority: {path}}}");
+            let checked = check(format!("{{clusters: [{{name: c, cluster: {cluster}}}]}}"));
+            assert_eq!(checked.is_ok(), is_own, "{path}");
+        }
+        let proxy = "{clusters: [{name: c, cluster: {proxy-url: \"http://a\"}}]}";
+        assert!(check(proxy.to_owned()).is_err());
     }
 
     #[test]

@@ -15,6 +15,7 @@ use kube::runtime::utils::Backoff;
 use kube::runtime::watcher::{self, Config, Event, watcher};
 use kube::{Client, Resource};
 use tidings_core::model::jitter::jitter;
+use tidings_core::runtime::kubernetes::failed_command;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 
 use crate::cluster::discovery::{ServedApi, ServedKind};
@@ -221,7 +222,10 @@ pub(super) fn version_number(version: Option<&str>) -> u64 {
 }
 
 /// The message of an error with all its causes.
-pub(super) fn with_causes(error: &dyn std::error::Error) -> String {
+pub(super) fn with_causes(error: &(dyn std::error::Error + 'static)) -> String {
+    if let Some(text) = failed_command(error) {
+        return text;
+    }
     let mut message = error.to_string();
     let mut cause = error.source();
     while let Some(error) = cause {

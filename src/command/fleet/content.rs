@@ -59,7 +59,8 @@ impl Content {
     /// # Errors
     /// The bus is unavailable, or a stream or bucket does not exist.
     pub async fn reported(bus: &Bus, cluster: &str) -> anyhow::Result<Self> {
-        let since = wait_for_reports(bus, cluster).await?;
+        let clusters = ClusterRecords::open(bus).await?.all().await?;
+        let since = wait_for_reports(bus, &names_of_cluster(&clusters, cluster)).await?;
         Self::of(bus, cluster, Some(since)).await
     }
 

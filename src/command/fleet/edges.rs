@@ -103,13 +103,13 @@ impl Edges {
     }
 }
 
-/// Waits until each edge of the cluster that counts as alive has reported again. One that lost the
+/// Waits until each edge of these names that counts as alive has reported again. One that lost the
 /// hub just now counts as alive for some seconds, and may accept events meanwhile. Returns the time
 /// that reports must not precede.
 ///
 /// # Errors
 /// The bus is unavailable.
-pub async fn wait_for_reports(bus: &Bus, cluster: &str) -> anyhow::Result<Timestamp> {
+pub async fn wait_for_reports(bus: &Bus, names: &BTreeSet<&str>) -> anyhow::Result<Timestamp> {
     bus.sample_clock().await?;
     let since = bus.clock().now();
     let looks = REPORTS_WITHIN.as_millis() / LOOK_EVERY.as_millis();
@@ -118,7 +118,7 @@ pub async fn wait_for_reports(bus: &Bus, cluster: &str) -> anyhow::Result<Timest
         let reported = reported.context("cannot read the bucket heartbeats")?;
         let now = bus.clock().now();
         let missing = reported.iter().any(|report| {
-            let is_edge = report.cluster == cluster && report.edge.is_some();
+            let is_edge = names.contains(report.cluster.as_str()) && report.edge.is_some();
             is_edge && is_alive(report, now) && !is_reported(report, Some(since))
         });
         if !missing {
@@ -172,8 +172,11 @@ mod tests {
             direct,
         ];
         let of_dev = BTreeSet::from(["dev", "prod"]);
+        for since in [None, Some(at(998))] {
+            let edges = Edges::of(&reported, "dev", &of_dev, since, at(1000));
+            assert_eq!(edges.silent, ["host-of-gone", "host-of-same"], "{since:?}");
+        }
         let silent = |cluster, names| Edges::of(&reported, cluster, names, None, at(1000)).silent;
-        assert_eq!(silent("dev", &of_dev), ["host-of-gone", "host-of-same"]);
         assert_eq!(silent("prod", &of_dev), [""; 0]);
         assert_eq!(silent("other", &BTreeSet::from(["other"])), ["host-of-far"]);
     }

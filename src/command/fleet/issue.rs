@@ -18,6 +18,8 @@ impl Fleet {
     /// Issues credentials for a member, revokes all earlier ones, also those of a run that failed,
     /// and pushes the account to the server. The new credentials replace the former file last.
     pub(super) async fn issue(&self, name: &str) -> anyhow::Result<Issued> {
+        // An older version of Tidings exported less.
+        self.push_hub().await?;
         let former = self.revocations(name)?;
         // Another key would be another account, which revokes nothing of the former one.
         if former.is_some() {

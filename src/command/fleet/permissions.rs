@@ -64,6 +64,8 @@ pub fn exports() -> Vec<(String, bool)> {
         (subject::ALL_EVENTS.to_owned(), false),
         (format!("$KV.{}.>", streams::HEARTBEATS), false),
         (format!("{}>", guest_consumer::PREFIX), false),
+        // For accounts that were pushed by an older version, until `tidings fleet update`.
+        (consumer("CREATE"), false),
         (consumer("DELETE"), false),
         (consumer("INFO"), false),
         (consumer("MSG.NEXT"), true),

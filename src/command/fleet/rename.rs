@@ -105,14 +105,14 @@ pub async fn run(arguments: &RenameArguments) -> anyhow::Result<()> {
         print_all(&changes.lines(arguments))?;
     }
     if arguments.yes {
+        if arguments.finish && !arguments.discard_waiting {
+            changes.content.edges.check(old)?;
+        }
         let action = ManualAction::on("fleet-rename", format!("{old} to {new}"));
         record_of_tool(&bus, action).await;
         match arguments.finish {
             false => fleet.prepare(&records, old, before).await?,
             true => {
-                if !arguments.discard_waiting {
-                    changes.content.edges.check(old)?;
-                }
                 let plan = Plan {
                     discards: false,
                     deletes_states: false,

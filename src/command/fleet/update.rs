@@ -2,7 +2,9 @@
 
 use anyhow::{Context as _, ensure};
 use clap::Args;
+use futures::TryStreamExt as _;
 use nkeys::KeyPair;
+use tidings_core::bus::streams::EVENTS;
 use tidings_core::model::access::section;
 
 use super::claims::{self, Seconds};
@@ -42,6 +44,9 @@ pub async fn run(arguments: &UpdateArguments) -> anyhow::Result<()> {
         let is_valid = tap.revoked_at.is_none();
         let updated = fleet.update_guest(&tap.name, &tap.user(), is_valid).await;
         failures.note("tap", &tap.name, updated);
+    }
+    for name in fleet.delete_pushing_consumers().await? {
+        print_line(&format!("deleted consumer {name} of EVENTS: it pushed"))?;
     }
     failures.check()?;
     let clusters = count(clusters.len(), "cluster");
@@ -118,6 +123,25 @@ impl Fleet {
             self.issue_again(&account, &member_credentials(name), (name, user), at)?;
         }
         Ok(())
+    }
+
+    /// Deletes consumers of members and taps that push. Older versions let them create some.
+    async fn delete_pushing_consumers(&self) -> anyhow::Result<Vec<String>> {
+        let events = self.bus().await?;
+        let events = events.jetstream().get_stream(EVENTS).await?;
+        let (mut pushing, mut consumers) = (Vec::new(), events.consumers());
+        while let Some(info) = consumers.try_next().await? {
+            let is_of_guest = ["tap-", "ingest-"]
+                .iter()
+                .any(|prefix| info.name.starts_with(prefix));
+            if is_of_guest && info.config.deliver_subject.is_some() {
+                pushing.push(info.name);
+            }
+        }
+        for name in &pushing {
+            events.delete_consumer(name).await?;
+        }
+        Ok(pushing)
     }
 
     /// Writes a credentials file again, with the key that is in it. A file that was moved away is

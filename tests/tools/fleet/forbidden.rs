@@ -403,7 +403,6 @@ async fn a_role_of_the_hub_has_the_least_permissions() {
                 "$KV.heartbeats.dev-1.ingest.a",
                 "$KV.latest.a",
                 "dead.slack.apps.hook",
-                "parked.default.slack.apps.hook.a",
                 "$JS.API.STREAM.UPDATE.EVENTS",
                 "$JS.API.CONSUMER.MSG.NEXT.DELIVERIES.default-slack",
             ][..],

@@ -1,5 +1,6 @@
 //! Replay and drop dead letters: single ones, or those that a filter selects, a part at a time.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::extract::{RawQuery, Request, State};
@@ -129,7 +130,8 @@ async fn find(
             return Err(Problem::Invalid(problem));
         }
         let mut found = Vec::new();
-        for sequence in wanted.sequences {
+        let sequences: BTreeSet<_> = wanted.sequences.into_iter().collect();
+        for sequence in sequences {
             let part = Part {
                 most_found: 1,
                 most_read: 1,
