@@ -57,6 +57,7 @@ use crate::wire::ConsumerPosition;
 mod acknowledge;
 pub mod ahead;
 pub mod audit;
+mod batches;
 pub mod circuits;
 pub mod clock;
 mod cloud_events;

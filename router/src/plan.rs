@@ -135,7 +135,8 @@ pub fn explain(
 
 /// Members of a fleet write the ids of their events, so theirs are bound to the cluster.
 fn event_key<'a>(event: &'a Event, clusters: &Clusters) -> Cow<'a, str> {
-    match clusters.contains_key(&event.cluster) {
+    let member = clusters.get(&event.cluster);
+    match member.is_some_and(|member| member.binds_ids) {
         true => id::event_key(&event.id, &event.cluster),
         false => event.id.as_str().into(),
     }
@@ -622,6 +623,7 @@ mod tests {
         let record = |name: &str| {
             let cluster = Cluster {
                 name: name.to_owned(),
+                binds_ids: true,
                 ..Cluster::default()
             };
             (name.to_owned(), cluster)

@@ -6,10 +6,9 @@ use std::time::Duration;
 use async_nats::header;
 use async_nats::jetstream::consumer::{DeliverPolicy, PullConsumer, pull};
 use async_nats::jetstream::stream::DirectGetErrorKind;
-use futures::StreamExt;
 use jiff::Timestamp;
 
-use crate::bus::{Bus, BusError, streams, unavailable};
+use crate::bus::{Bus, BusError, batches, streams, unavailable};
 use crate::model::time::to_offset;
 use crate::model::token::Token;
 use crate::model::{id, stored_event, subject};
@@ -122,8 +121,8 @@ async fn read_keys(consumer: &PullConsumer, to: Timestamp) -> Result<HashSet<Str
         let batch = consumer.fetch().max_messages(left.min(KEYS_AT_ONCE));
         let mut messages = batch.messages().await.map_err(unavailable)?;
         let mut read = 0;
-        while let Some(message) = messages.next().await {
-            let message = message.map_err(unavailable)?;
+        while let Some(message) = batches::next(&mut messages).await {
+            let message = message?;
             let info = message.info().map_err(unavailable)?;
             if info.published.unix_timestamp() > to.as_second() {
                 return Ok(keys);

@@ -3,10 +3,9 @@
 use std::time::Duration;
 
 use async_nats::jetstream::consumer::{DeliverPolicy, PullConsumer, pull};
-use futures::StreamExt;
 use jiff::Timestamp;
 
-use crate::bus::{Bus, BusError, streams, unavailable};
+use crate::bus::{Bus, BusError, batches, streams, unavailable};
 use crate::model::stored_event;
 use crate::model::token::Token;
 use crate::wire::Event;
@@ -109,7 +108,7 @@ async fn read(consumer: &PullConsumer, limit: usize) -> Result<LaterEvents, BusE
             .max_messages(pending.min(limit))
             .max_bytes(MAX_BYTES);
         let mut messages = batch.messages().await.map_err(unavailable)?;
-        while let Some(Ok(message)) = messages.next().await {
+        while let Some(Ok(message)) = batches::next(&mut messages).await {
             let sequence = message.info().map_err(unavailable)?.stream_sequence;
             later.events.push(LaterEvent {
                 sequence,

@@ -130,6 +130,7 @@ fn described(arguments: &AddArguments) -> anyhow::Result<Cluster> {
         events_per_second: arguments.events_per_second,
         bytes_per_second: arguments.bytes_per_second,
         dashboard,
+        binds_ids: true,
         ..Cluster::default()
     })
 }

@@ -171,6 +171,7 @@ async fn before(
         added_at: Some(to_proto(jiff::Timestamp::now())),
         public_key: String::new(),
         revoked_at: None,
+        binds_ids: true,
         ..former
     };
     Ok((renamed, revision))

@@ -11,7 +11,7 @@ use super::claims::{self, Seconds};
 use super::folder::{member_credentials, member_key};
 use super::permissions::User;
 use super::taps::Tap;
-use super::{Fleet, FleetLocation};
+use super::{Fleet, FleetLocation, members};
 use crate::command::tool::{count, print_line};
 
 /// Arguments of `tidings fleet update`.
@@ -38,6 +38,12 @@ pub async fn run(arguments: &UpdateArguments) -> anyhow::Result<()> {
         let is_valid = cluster.revoked_at.is_none();
         let updated = fleet.update_guest(&cluster.name, &user, is_valid).await;
         failures.note("cluster", &cluster.name, updated);
+        // Since version 0.1.
+        let bound = members::change(&records, &cluster.name, |cluster| {
+            cluster.binds_ids = true;
+            Ok(())
+        });
+        failures.note("cluster", &cluster.name, bound.await.map(drop));
     }
     let taps: Vec<_> = fleet.taps()?.into_iter().filter(Tap::is_issued).collect();
     for tap in &taps {

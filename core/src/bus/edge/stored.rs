@@ -5,9 +5,8 @@ use std::time::Duration;
 use async_nats::jetstream::Message;
 use async_nats::jetstream::consumer::{AckPolicy, DeliverPolicy, PullConsumer, pull};
 use bytes::Bytes;
-use futures::StreamExt;
 
-use crate::bus::{Bus, BusError, streams, unavailable};
+use crate::bus::{Bus, BusError, batches, streams, unavailable};
 use crate::model::stored_event::{self, RefusedEvent};
 
 /// A read waits this long for the next event.
@@ -82,11 +81,11 @@ impl Reader {
         mut messages: pull::Batch,
         events: &mut Vec<Stored>,
     ) -> Result<(), BusError> {
-        while let Some(message) = messages.next().await {
+        while let Some(message) = batches::next(&mut messages).await {
             let message = match message {
                 // The next read returns it.
                 Err(error) if error.to_string().contains(EXCEEDS_BYTES) => break,
-                message => message.map_err(unavailable)?,
+                message => message?,
             };
             events.push(self.accept(message)?);
         }
