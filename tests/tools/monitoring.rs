@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
 use tidings_rig::{Receiver, Reply, Rig, alert, event, eventually, free_port, provider, tool};
@@ -143,12 +144,21 @@ async fn every_query_of_the_dashboard_and_the_alerts_runs_on_what_up_exposes() {
     receiver.receives(9).await;
     rig.drained().await;
 
-    // A rate needs two samples of each counter.
-    let query = "increase(tidings_worker_attempts_total{outcome=\"delivered\"}[1m]) > 0";
+    // A rate needs two samples of each counter, and so attempts between two scrapes.
+    let more = AtomicU32::new(0);
     eventually("Prometheus has two samples of an attempt", async || {
-        (prometheus.count(query).await > 0).then_some(())
+        let number = more.fetch_add(1, Ordering::Relaxed);
+        up.post(&event(&format!("more {number}"))).await.unwrap();
+        let mut grown = 0;
+        for outcome in ["delivered", "retrying"] {
+            let attempts = format!("tidings_worker_attempts_total{{outcome=\"{outcome}\"}}");
+            let query = format!("increase({attempts}[1m]) > 0");
+            grown += usize::from(prometheus.count(&query).await > 0);
+        }
+        (grown == 2).then_some(())
     })
     .await;
+    rig.drained().await;
     let mut empty = Vec::new();
     for (title, query) in queries() {
         if prometheus.count(&query).await == 0 {
