@@ -79,6 +79,17 @@ async fn is_recorded(rig: &Rig, sequence: u64) {
     .await;
 }
 
+/// Waits until this many outcomes are stored. A delivery that ended just before the server is
+/// killed, and whose outcome follows late on a busy machine, counts as lost.
+async fn outcomes_are_stored(rig: &Rig, count: u64) {
+    let jetstream = rig.jetstream().await;
+    eventually("the outcomes are stored", async || {
+        let stream = jetstream.get_stream("OUTCOMES").await.ok()?;
+        (stream.cached_info().state.messages >= count).then_some(())
+    })
+    .await;
+}
+
 async fn recreate_consumer(rig: &Rig, begin: &[&str]) {
     let output = Command::new(TIDINGS)
         .args(["streams", "recreate-consumer", "--nats", rig.url()])
@@ -109,6 +120,7 @@ async fn a_router_whose_state_is_damaged_continues_after_the_last_acknowledged_e
             .post_until_accepted(&roles.ingest, messages("before"))
             .await;
         is_recorded(&rig, 20).await;
+        outcomes_are_stored(&rig, 20).await;
 
         damage(&mut rig, EVENTS, "router", damage_state).await;
 

@@ -28,6 +28,7 @@ struct Member {
     name: String,
     executable: PathBuf,
     config: PathBuf,
+    log: PathBuf,
     port: u16,
     child: Option<Child>,
 }
@@ -45,8 +46,10 @@ impl NatsCluster {
             let name = format!("n{number}");
             let store = folder.join(format!("jetstream-{name}"));
             let config = folder.join(format!("nats-{name}.conf"));
+            let log = folder.join(format!("nats-{name}.log"));
             let text = format!(
                 "server_name: {name}\nlisten: \"127.0.0.1:{port}\"\nmax_payload: 8MB\n\
+                 log_file: {log:?}\n\
                  lame_duck_grace_period: 1s\nlame_duck_duration: 30s\n\
                  jetstream {{ store_dir: {store:?}, max_file_store: 20GB, sync_interval: 1s }}\n\
                  cluster {{ name: rig, listen: \"127.0.0.1:{route}\", routes: [{}] }}\n",
@@ -57,6 +60,7 @@ impl NatsCluster {
                 name,
                 executable: executable.to_owned(),
                 config,
+                log,
                 port: *port,
                 child: None,
             }
@@ -93,16 +97,19 @@ impl NatsCluster {
         .await;
     }
 
-    /// Kills the server that leads a stream, as `kill -9` does, and returns its name. `None`: the
-    /// stream has no leader now.
-    pub async fn kill_leader_of(&mut self, stream: &str) -> Option<String> {
-        let leader = self.leader_of(stream).await?;
-        let member = self
-            .members
-            .iter_mut()
-            .find(|member| member.name == leader)?;
-        member.kill().await;
-        Some(leader)
+    /// Waits until a stream has a leader, and kills that server, as `kill -9` does. Returns its
+    /// name.
+    pub async fn kill_leader_of(&mut self, stream: &str) -> String {
+        let leader = eventually_within(PATIENCE, &format!("{stream} has a leader"), async || {
+            self.leader_of(stream).await
+        })
+        .await;
+        let member = self.members.iter_mut().find(|member| member.name == leader);
+        member
+            .expect("a server of the cluster leads the stream")
+            .kill()
+            .await;
+        leader
     }
 
     /// Stops the server that leads a stream for `length`, like a machine that hangs. `None`: the
@@ -207,6 +214,24 @@ impl NatsCluster {
         let mut context = jetstream::new(client);
         context.set_timeout(Duration::from_secs(3));
         Some(context)
+    }
+}
+
+impl Drop for NatsCluster {
+    /// Shows what the servers logged last when a test fails.
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            return;
+        }
+        for member in &self.members {
+            let log = std::fs::read_to_string(&member.log).unwrap_or_default();
+            let lines: Vec<&str> = log.lines().collect();
+            eprintln!("--- the end of the log of nats-server {}:", member.name);
+            lines
+                .iter()
+                .skip(lines.len().saturating_sub(40))
+                .for_each(|line| eprintln!("{line}"));
+        }
     }
 }
 
