@@ -210,7 +210,7 @@ pub struct ProviderSpec {
     )]
     pub rate_limit: Option<String>,
     /// Maximum number of concurrent deliveries of all workers together, from 1 to 1000. Defaults to
-    /// 64 in each worker. A Tidings extension.
+    /// 64 to 256 in each worker. A Tidings extension.
     #[schemars(range(min = 1, max = 1000))]
     pub max_in_flight: Option<i64>,
     /// Retries of failed deliveries. A Tidings extension.

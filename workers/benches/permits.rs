@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, sleep_until, timeout, timeout_at};
 
 /// The deliveries of a type that a worker holds.
-const CAPACITY: usize = 256;
+const CAPACITY: usize = 512;
 /// Each scenario lasts this long, in simulated time.
 const LASTS: Duration = Duration::from_secs(120);
 /// How long a simpler rule parks a delivery, with jitter.
@@ -34,9 +34,14 @@ const EVERY_TENTH_HANGS: Takes = |nth| if nth % 10 == 0 { 30_000 * MS } else { 2
 /// A name; then kind, call duration, deliveries per second, and number of destinations.
 type Scenario = (&'static str, &'static [(&'static str, Takes, usize, usize)]);
 
-const SCENARIOS: [Scenario; 8] = [
+const SCENARIOS: [Scenario; 10] = [
     ("20 ms, 2,000/s", &[("fast", FAST, 2000, 1)]),
     ("200 ms, 500/s", &[("slow", |_| 200 * MS, 500, 1)]),
+    ("200 ms, 2,000/s", &[("slow", |_| 200 * MS, 2000, 1)]),
+    (
+        "fast beside 200 ms, 2,000/s",
+        &[("fast", FAST, 50, 1), ("slow", |_| 200 * MS, 2000, 1)],
+    ),
     ("2 s, 60/s", &[("slow", |_| 2000 * MS, 60, 1)]),
     (
         "every tenth call hangs, 40/s",
@@ -87,10 +92,11 @@ const RULES: [NamedRule; 4] = [
 ];
 
 impl Rule {
-    async fn take(&self, destination: &Destination) -> Result<Permit, Duration> {
+    async fn take(&self, destination: &Destination, takes: Duration) -> Result<Permit, Duration> {
         let shares = async |permits: &LocalPermits, capacity| -> Result<Permit, Duration> {
             let mut permit = permits.take(destination, None, capacity).await?;
             permit.start();
+            permit.answered(takes < HANGS(0));
             Ok(Box::new(permit) as Permit)
         };
         match self {
@@ -126,7 +132,7 @@ impl Worker {
     async fn deliver(&self, destination: &Destination, takes: Duration) {
         loop {
             let held = self.held.acquire().await;
-            match self.rule.take(destination).await {
+            match self.rule.take(destination, takes).await {
                 Ok(_permit) => return sleep(takes).await,
                 Err(wait) => {
                     drop(held);

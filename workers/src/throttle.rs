@@ -102,7 +102,7 @@ pub struct Call<'a> {
 /// Allows one call, until it is dropped.
 pub struct Permit {
     /// `None` for a probe, which must not wait.
-    _local: Option<LocalPermit>,
+    local: Option<LocalPermit>,
     _shared: Option<SharedPermit>,
     probe: Option<Probe>,
 }
@@ -163,8 +163,11 @@ impl Throttle {
     }
 
     /// Gives a permit back and records the result of the call, if a call was made.
-    pub async fn end_call(&self, call: &Call<'_>, permit: Permit, result: Option<CallResult>) {
+    pub async fn end_call(&self, call: &Call<'_>, mut permit: Permit, result: Option<CallResult>) {
         let Some(result) = result else { return };
+        if let Some(local) = &mut permit.local {
+            local.answered(matches!(result, CallResult::Answered));
+        }
         let (destination, retry) = (&call.destination, &call.provider.retry);
         if let CallResult::AskedToWait { wait, .. } = &result {
             let wait = (*wait).min(LONGEST_ASKED);
@@ -218,7 +221,7 @@ impl Throttle {
             let probe = self.breaker.probe(destination, parked, id, lasts, retry);
             if let Some(probe) = probe.await? {
                 return Ok(Some(Permit {
-                    _local: None,
+                    local: None,
                     _shared: None,
                     probe: Some(probe),
                 }));

@@ -13,9 +13,10 @@ use tokio::time::Instant;
 
 use crate::bounded_map::BoundedMap;
 
-/// How many calls of one destination a worker makes at a time, unless its Provider sets
-/// `maxInFlight`.
-const MAX_CALLS: usize = 64;
+mod limit;
+
+use limit::Limit;
+
 /// A delivery waits in memory for a local permit for this long.
 const SHORT_WAIT: Duration = Duration::from_millis(100);
 /// A delivery without a permit is parked for a time between these, plus up to a quarter.
@@ -36,7 +37,7 @@ pub struct LocalPermits {
 
 /// The permits of one destination.
 struct Permits {
-    size: usize,
+    limit: Mutex<Limit>,
     free: Arc<Semaphore>,
     /// Deliveries that hold a permit, or wait for one in memory.
     held: AtomicUsize,
@@ -65,7 +66,9 @@ pub struct TypeCapacity {
 pub struct LocalPermit {
     share: Share,
     started: Option<Instant>,
-    _permit: OwnedSemaphorePermit,
+    /// Whether the destination answered; `None` if that is not known.
+    answered: Option<bool>,
+    permit: Option<OwnedSemaphorePermit>,
 }
 
 /// One delivery's share of the capacity of its type, until it is dropped.
@@ -94,24 +97,25 @@ impl LocalPermits {
             Ok(Ok(permit)) => Ok(LocalPermit {
                 share,
                 started: None,
-                _permit: permit,
+                answered: None,
+                permit: Some(permit),
             }),
             _ => Err(permits.retry_after()),
         }
     }
 
     fn of(&self, destination: &Destination, max: Option<u32>) -> Arc<Permits> {
-        let size = max.map_or(MAX_CALLS, |max| usize::try_from(max).unwrap_or(MAX_CALLS));
         let mut destinations = self.destinations.lock();
         if let Some(permits) = destinations
             .get(destination)
-            .filter(|found| found.size == size)
+            .filter(|found| found.limit.lock().fixed() == max)
         {
             return permits.clone();
         }
+        let limit = Limit::new(max);
         let permits = Arc::new(Permits {
-            size,
-            free: Arc::new(Semaphore::new(size)),
+            free: Arc::new(Semaphore::new(limit.size())),
+            limit: Mutex::new(limit),
             held: AtomicUsize::default(),
             pace: Mutex::new(Pace::new()),
         });
@@ -131,10 +135,11 @@ impl TypeCapacity {
         }
     }
 
-    /// A share for one more delivery of a destination. A destination gets at most half of the free
-    /// capacity, and leaves the reserved part unless it is known to be fast: however many others
-    /// are slow, a fast destination goes on. The first call of a destination may use half of the
-    /// reserved part, so that a slow one can show that it recovered.
+    /// A share for one more delivery of a destination. A destination that is known to be fast holds
+    /// at most as much as stays free. Any other one gets at most half of the free capacity, and
+    /// leaves the reserved part: however many others are slow, a fast destination goes on. The
+    /// first call of a destination may use half of the reserved part, so that a slow one can show
+    /// that it recovered.
     fn share(&self, permits: &Arc<Permits>) -> Option<Share> {
         let mut pace = permits.pace.lock();
         let all = self.held.load(Ordering::Relaxed);
@@ -143,19 +148,19 @@ impl TypeCapacity {
             0 | 1 => 0,
             capacity => capacity.div_ceil(RESERVED_PART),
         };
-        let reserved = match (pace.is_fast(held), held) {
-            (true, _) => 0,
-            (false, 0) => reserve / 2,
-            (false, _) => reserve,
+        let free = self.capacity.saturating_sub(all);
+        let most = match (pace.is_fast(held), held) {
+            (true, _) => free,
+            (false, 0) => free.saturating_sub(reserve / 2).div_ceil(2),
+            (false, _) => free.saturating_sub(reserve).div_ceil(2),
         };
-        let most = self.capacity.saturating_sub(all + reserved).div_ceil(2);
         if held >= most && all > 0 {
             return None;
         }
         if held == 0 {
             pace.progress = Instant::now();
         }
-        if 2 * held <= most.min(permits.size) {
+        if 2 * held <= most.min(permits.size()) {
             pace.last_retry = Instant::now();
         }
         self.held.fetch_add(1, Ordering::Relaxed);
@@ -168,12 +173,29 @@ impl TypeCapacity {
 }
 
 impl Permits {
+    fn size(&self) -> usize {
+        self.limit.lock().size()
+    }
+
+    /// Follows the end of a call in the number of permits. Returns whether its permit goes away.
+    fn adapt(&self, answered: Option<bool>, is_fast: bool) -> bool {
+        let mut limit = self.limit.lock();
+        match answered {
+            Some(true) if is_fast && self.free.available_permits() == 0 && limit.answered() => {
+                self.free.add_permits(1);
+            }
+            Some(false) => limit.failed(),
+            _ => {}
+        }
+        limit.drops_one()
+    }
+
     /// How long a delivery without a permit is parked. Deliveries are retried one after the other,
     /// as fast as calls end, with jitter.
     fn retry_after(&self) -> Duration {
         let mut pace = self.pace.lock();
         let (now, held) = (Instant::now(), self.held.load(Ordering::Relaxed));
-        let apart = pace.apart(self.size, held);
+        let apart = pace.apart(self.size(), held);
         pace.last_retry =
             (pace.last_retry + apart).clamp(now + MIN_RETRY.max(apart), now + MAX_RETRY);
         match pace.last_retry - now {
@@ -223,13 +245,26 @@ impl LocalPermit {
     pub fn start(&mut self) {
         self.started = Some(Instant::now());
     }
+
+    /// Notes whether the destination answered the call, or failed or asked to wait.
+    pub fn answered(&mut self, answered: bool) {
+        self.answered = Some(answered);
+    }
 }
 
 impl Drop for LocalPermit {
     fn drop(&mut self) {
-        if let Some(started) = self.started {
-            let mut pace = self.share.permits.pace.lock();
+        let Some(started) = self.started else { return };
+        let permits = &self.share.permits;
+        let is_fast = {
+            let mut pace = permits.pace.lock();
             pace.count_end(started.elapsed());
+            pace.is_fast(0)
+        };
+        if permits.adapt(self.answered, is_fast)
+            && let Some(permit) = self.permit.take()
+        {
+            permit.forget();
         }
     }
 }
@@ -269,7 +304,7 @@ mod tests {
         let (permits, capacity) = (LocalPermits::default(), TypeCapacity::new(256));
         let (a, other) = (channel("a"), channel("other"));
         let mut taken = take_all(&permits, &a, &capacity).await;
-        assert_eq!(taken.len(), MAX_CALLS);
+        assert_eq!(taken.len(), limit::FIRST_CALLS);
         let next = permits.take(&a, None, &capacity).await;
         assert!(next.is_err(), "none is returned");
         assert!(permits.take(&other, None, &capacity).await.is_ok());
@@ -277,6 +312,35 @@ mod tests {
             drop(taken.pop())
         });
         assert!(next.is_ok(), "one is returned");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_destination_that_answers_gets_half_of_the_capacity_until_it_fails() {
+        let (permits, capacity) = (LocalPermits::default(), TypeCapacity::new(512));
+        let a = channel("a");
+        let round = async |answered: bool| {
+            let mut taken = Vec::new();
+            for _ in 0..3 {
+                taken.extend(take_all(&permits, &a, &capacity).await);
+            }
+            taken.iter_mut().for_each(LocalPermit::start);
+            tokio::time::advance(Duration::from_millis(200)).await;
+            let count = taken.len();
+            // The last one ends first, while all are in use.
+            if let Some(last) = taken.last_mut() {
+                last.answered(answered);
+            }
+            taken.pop();
+            taken.iter_mut().for_each(|permit| permit.answered(true));
+            count
+        };
+        let mut counts = Vec::new();
+        for _ in 0..400 {
+            counts.push(round(true).await);
+        }
+        assert_eq!((counts[0], counts[399]), (64, 256));
+        assert_eq!(round(false).await, 256);
+        assert_eq!(round(true).await, 128);
     }
 
     #[tokio::test(start_paused = true)]
@@ -334,7 +398,7 @@ mod tests {
         }
         assert_eq!(others.len(), 256 - 8, "50 slow and 50 unknown destinations");
         let fast = take_all(&permits, &channel("fast"), &capacity).await;
-        assert_eq!(fast.len(), 3);
+        assert_eq!(fast.len(), 4);
     }
 
     #[tokio::test(start_paused = true)]
@@ -343,11 +407,7 @@ mod tests {
         let a = channel("a");
         permits.take(&a, None, &capacity).await.unwrap().start();
         let mut hanging = take_all(&permits, &a, &capacity).await;
-        assert_eq!(
-            hanging.len(),
-            11,
-            "of 32 it holds what it leaves free, by halves"
-        );
+        assert_eq!(hanging.len(), 16, "of 32 it holds what it leaves free");
         tokio::time::advance(SLOW).await;
         drop(hanging.split_off(9));
         tokio::time::advance(SLOW).await;

@@ -32,7 +32,7 @@ impl Throttle {
         let permit = |mut local: LocalPermit, shared| {
             local.start();
             Permit {
-                _local: Some(local),
+                local: Some(local),
                 _shared: shared,
                 probe: None,
             }

@@ -196,7 +196,7 @@ settings! {
     "router.release_finalizers", Value("true"), "--no-release-finalizers", ROUTER,
         "Remove the finalizer of notification-controller from objects that are being deleted.";
     "worker.pools", Value("default"), "--pool NAME", WORKER, "Pools whose deliveries are made.";
-    "worker.concurrency", Value("256"), "", WORKER,
+    "worker.concurrency", Value("512"), "", WORKER,
         "Concurrent attempts for each provider type of each pool.";
     "worker.addresses.allow", Otherwise("none"), "", WORKER,
         "Networks that providers and their proxies may be in, such as `10.1.2.3` or `10.0.0.0/8`.";
