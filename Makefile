@@ -106,9 +106,15 @@ test-console: nats-server ## Try the console in Chromium (SCREENSHOTS=1 writes d
 	@$(BUILD) --bin tidings
 	@server=$(NATS_SERVER_PATH); NATS_SERVER=$$server tools/test-console.sh
 
+# The script exits with 3 if this machine has no Python with pip. Not in CI: all that CI must know
+# about the pages, tools/check-links.py finds.
+.PHONY: site
+site: ## Build the docs as a site into target/site, and check its links
+	@tools/site.sh
+
 # Not in CI: it needs root, and builds the parts of a node once.
 .PHONY: e2e
-e2e: ## Test the chart on a real node with its own kubelet (E2E_RATE=50 events/s, E2E_SECONDS=120)
+e2e: site ## Test the chart on a real node (E2E_RATE=50 events/s, E2E_SECONDS=120)
 	@$(TEST) --test e2e --no-run
 	@CARGO="$(CARGO)" tools/e2e.sh $(TEST) --offline --test e2e -- --ignored --nocapture \
 		--test-threads=1

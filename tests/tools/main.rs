@@ -21,6 +21,7 @@ mod examples;
 mod fleet;
 mod foreign_text;
 mod forged_events;
+mod guides;
 mod ingest_start;
 mod json_schema;
 mod metrics;
