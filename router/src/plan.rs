@@ -168,7 +168,7 @@ fn delivery(
             name: alert.name.clone(),
             uid: alert.uid.clone(),
             manifest: if reads_alert {
-                alert.manifest.to_string()
+                alert.manifest.clone().into()
             } else {
                 String::new()
             },

@@ -59,8 +59,8 @@ pub struct Alert {
     pub event_metadata: BTreeMap<String, String>,
     /// Overrides the template of the Provider.
     pub template: Option<Template>,
-    /// The manifest, with namespace and uid filled in.
-    pub manifest: Value,
+    /// The manifest as JSON, with namespace and uid filled in.
+    pub manifest: Box<str>,
 }
 
 /// One entry of `eventSources`.
@@ -114,7 +114,7 @@ impl Alert {
             summary: spec.summary.unwrap_or_default(),
             event_metadata: spec.event_metadata.unwrap_or_default(),
             template: Template::compile(spec.template, report),
-            manifest: report.manifest(),
+            manifest: report.manifest().to_string().into(),
             namespace: identity.namespace,
             name: identity.name,
         })

@@ -1,5 +1,6 @@
 //! Checks and compiles each object by itself, or rejects it with a problem.
 
+use std::borrow::Borrow;
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
@@ -65,11 +66,19 @@ pub struct Checked {
 
 /// Checks each object; ignores kinds that are not rules. If an object exists twice, the first one
 /// is used. The returned problems are those of unused objects.
-pub fn check(objects: &[Object], kinds: Kinds, options: &Options) -> (Vec<Checked>, Vec<Problem>) {
+pub fn check<O: Borrow<Object>>(
+    objects: impl IntoIterator<Item = O>,
+    kinds: Kinds,
+    options: &Options,
+) -> (Vec<Checked>, Vec<Problem>) {
     let mut checked = Vec::new();
     let mut problems = Vec::new();
-    let mut seen: HashMap<Identity, &Object> = HashMap::new();
-    for object in objects.iter().filter(|object| object.is_rule()) {
+    let mut seen: HashMap<Identity, Arc<Origin>> = HashMap::new();
+    for object in objects {
+        let object = object.borrow();
+        if !object.is_rule() {
+            continue;
+        }
         let identity = object.identity();
         if identity.name.is_empty() {
             problems.push(object.problem(
@@ -84,7 +93,7 @@ pub fn check(objects: &[Object], kinds: Kinds, options: &Options) -> (Vec<Checke
             );
             problems.push(object.problem(Severity::Error, "", message));
         } else {
-            seen.insert(identity.clone(), object);
+            seen.insert(identity, object.origin.clone());
             checked.push(check_one(object, kinds, options));
         }
     }
@@ -125,7 +134,7 @@ pub(crate) fn check_one(object: &Object, kinds: Kinds, options: &Options) -> Che
     let provider = resource.as_ref().and_then(provider_of);
     Checked {
         identity: object.identity(),
-        origin: Arc::new(object.origin.clone()),
+        origin: object.origin.clone(),
         uid: report.uid(),
         generation: object.value["metadata"]["generation"].as_i64(),
         resource: resource.filter(|_| rejection.is_none()),
@@ -209,8 +218,8 @@ fn check_metadata(report: &mut Report<'_>) {
     }
 }
 
-fn location(object: &Object) -> String {
-    match (&object.origin.file, object.origin.line("")) {
+fn location(origin: &Origin) -> String {
+    match (&origin.file, origin.line("")) {
         (Some(file), Some(line)) => format!("in {file}:{line}"),
         (Some(file), None) => format!("in {file}"),
         _ => "earlier in the rules".to_owned(),
@@ -275,9 +284,9 @@ mod tests {
     fn of_two_objects_with_the_same_name_the_first_is_used() {
         let secret = || crate::testing::secret("s", json!({"a": "b"})).object();
         let mut first = secret();
-        first.origin.file = Some("a.yaml".into());
+        Arc::make_mut(&mut first.origin).file = Some("a.yaml".into());
         let mut second = secret();
-        second.origin.file = Some("b.yaml".into());
+        Arc::make_mut(&mut second.origin).file = Some("b.yaml".into());
         let (checked, problems) = check_all(&[first, second]);
         assert_eq!(checked.len(), 1);
         assert_eq!(

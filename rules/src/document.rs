@@ -193,13 +193,17 @@ impl List {
 
 /// The object of a document.
 fn object(file: &Arc<str>, node: Spanned<Node>) -> Object {
-    let mut origin = Origin {
-        file: Some(file.clone()),
-        ..Origin::default()
-    };
+    let mut lines = Vec::new();
     let line = node.referenced.line();
-    let value = node.value.flatten("", line, &mut origin);
-    Object { value, origin }
+    let value = node.value.flatten("", line, &mut lines);
+    let origin = Origin {
+        file: Some(file.clone()),
+        lines: lines.into_iter().collect(),
+    };
+    Object {
+        value,
+        origin: origin.into(),
+    }
 }
 
 /// The reason without the quoted values, which may be secrets.
@@ -272,9 +276,9 @@ impl Node {
         }
     }
 
-    /// Converts to JSON and records the lines in the origin.
-    fn flatten(self, path: &str, line: u64, origin: &mut Origin) -> Value {
-        origin.lines.insert(path.to_owned(), line);
+    /// Converts to JSON and records the line of each field.
+    fn flatten(self, path: &str, line: u64, lines: &mut Vec<(String, u64)>) -> Value {
+        lines.push((path.to_owned(), line));
         match self {
             Self::Leaf(value) => value,
             Self::List(items) => items
@@ -283,7 +287,7 @@ impl Node {
                 .map(|(position, node)| {
                     let line = node.referenced.line();
                     node.value
-                        .flatten(&format!("{path}[{position}]"), line, origin)
+                        .flatten(&format!("{path}[{position}]"), line, lines)
                 })
                 .collect(),
             Self::Map(entries) => {
@@ -296,7 +300,7 @@ impl Node {
                         _ => format!("{path}.{key}"),
                     };
                     let line = node.referenced.line();
-                    map.insert(key, node.value.flatten(&inner, line, origin));
+                    map.insert(key, node.value.flatten(&inner, line, lines));
                 }
                 Value::Object(map)
             }

@@ -16,6 +16,7 @@ use crate::object::{Identity, Object};
 use crate::options::Options;
 use crate::problem::{Problem, Severity};
 use crate::snapshot::Rules;
+use crate::stored_object::StoredObject;
 use crate::verify::TypeChecks;
 
 pub use follow::follow;
@@ -53,8 +54,10 @@ pub(crate) type Tree = BTreeMap<Arc<str>, Result<Vec<u8>, String>>;
 struct File {
     content: Result<Vec<u8>, String>,
     documents: Documents,
+    /// The objects of the documents.
+    objects: Vec<StoredObject>,
     /// The last good objects, while the file is invalid.
-    retained: Vec<Object>,
+    retained: Vec<StoredObject>,
 }
 
 impl Folder {
@@ -119,14 +122,13 @@ impl Folder {
             left = left.saturating_sub(file.documents.bytes);
             self.files.insert(path, file);
         }
-        let objects = self.objects();
         let mut problems: Vec<_> = self
             .files
             .values()
             .flat_map(|file| &file.documents.problems)
             .cloned()
             .collect();
-        let (mut checked, unused) = check(&objects, self.kinds, &self.options);
+        let (mut checked, unused) = check(self.objects(), self.kinds, &self.options);
         problems.extend(unused);
         let automata = self.last_good.restore(&mut checked, &self.options);
         let rules = Rules::new(checked, problems, &self.options).with_automata(automata);
@@ -138,21 +140,18 @@ impl Folder {
 
     /// The objects of all files, and the last good objects of invalid files that no other file
     /// contains.
-    fn objects(&self) -> Vec<Object> {
-        let mut objects: Vec<_> = self
-            .files
-            .values()
-            .flat_map(|file| &file.documents.objects)
-            .cloned()
-            .collect();
-        let mut found: HashSet<Identity> = objects.iter().map(Object::identity).collect();
-        let retained = self
-            .files
-            .values()
-            .flat_map(|file| &file.retained)
-            .filter(|object| found.insert(object.identity()));
-        objects.extend(retained.cloned());
-        objects
+    fn objects(&self) -> impl Iterator<Item = Object> {
+        let of_files = |stored: fn(&File) -> &Vec<StoredObject>| {
+            let stored = self.files.values().flat_map(stored);
+            stored.map(StoredObject::object)
+        };
+        let objects = of_files(|file| &file.objects);
+        let mut retained = of_files(|file| &file.retained).peekable();
+        let mut found: HashSet<Identity> = match retained.peek() {
+            Some(_) => objects.clone().map(|object| object.identity()).collect(),
+            None => HashSet::new(),
+        };
+        objects.chain(retained.filter(move |object| found.insert(object.identity())))
     }
 }
 
@@ -178,12 +177,7 @@ impl File {
             .iter()
             .any(|problem| problem.severity == Severity::Error);
         let retained = match last.filter(|_| is_invalid) {
-            Some(last) => last
-                .documents
-                .objects
-                .into_iter()
-                .chain(last.retained)
-                .collect(),
+            Some(last) => last.objects.into_iter().chain(last.retained).collect(),
             None => Vec::new(),
         };
         if !retained.is_empty() {
@@ -194,8 +188,10 @@ impl File {
                     .push_str("; the last good state stays in effect");
             }
         }
+        let objects = std::mem::take(&mut documents.objects);
         Self {
             content,
+            objects: objects.iter().map(StoredObject::new).collect(),
             documents,
             retained,
         }

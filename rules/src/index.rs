@@ -19,15 +19,15 @@ struct KindIndex {
 /// The event sources of one kind in one namespace.
 #[derive(Debug, Default)]
 struct Bucket {
-    names: HashMap<String, Vec<usize>>,
-    any_name: Vec<usize>,
+    names: HashMap<String, Vec<u32>>,
+    any_name: Vec<u32>,
 }
 
 impl Index {
     /// Indexes Alerts by their event sources.
     pub(crate) fn new(alerts: &[Arc<Alert>]) -> Self {
         let mut index = Self::default();
-        for (position, alert) in alerts.iter().enumerate() {
+        for (position, alert) in (0..).zip(alerts) {
             for source in &alert.sources {
                 let kind_index = index.0.entry(source.kind.clone()).or_default();
                 let bucket = match &source.namespace {
@@ -55,7 +55,7 @@ impl Index {
             .chain([&kind_index.any_namespace]);
         let lists =
             buckets.flat_map(|bucket| bucket.names.get(name).into_iter().chain([&bucket.any_name]));
-        let mut positions: Vec<_> = lists.flatten().copied().collect();
+        let mut positions: Vec<_> = lists.flatten().map(|position| *position as usize).collect();
         positions.sort_unstable();
         positions.dedup();
         positions

@@ -23,6 +23,7 @@ pub mod grant;
 mod index;
 pub mod kind;
 mod last_good;
+pub mod lines;
 pub mod live;
 pub mod object;
 pub mod options;
@@ -41,6 +42,7 @@ pub mod severities;
 pub mod snapshot;
 pub mod source;
 pub mod status_fields;
+mod stored_object;
 mod structure;
 pub mod template;
 #[cfg(any(test, feature = "testing"))]

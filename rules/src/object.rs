@@ -1,12 +1,12 @@
 //! A manifest with its origin, before it is checked.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 
 use serde_json::Value;
 use uuid::Uuid;
 
+use crate::lines::Lines;
 use crate::problem::{Problem, Severity};
 
 /// The API group of Alert and Provider.
@@ -24,8 +24,8 @@ pub const GRANT_KIND: &str = "ProviderGrant";
 pub struct Origin {
     /// The path of the file; `None` if the object comes from a cluster.
     pub file: Option<Arc<str>>,
-    /// The line of each field path; the empty path is the object itself.
-    pub lines: BTreeMap<String, u64>,
+    /// The line of each field.
+    pub lines: Lines,
 }
 
 impl Origin {
@@ -43,14 +43,7 @@ impl Origin {
 
     /// The line of a field, or of its nearest parent with a known line.
     pub fn line(&self, field: &str) -> Option<u64> {
-        let mut path = field;
-        loop {
-            match self.lines.get(path) {
-                Some(line) => return Some(*line),
-                None if path.is_empty() => return None,
-                None => path = &path[..path.rfind(['.', '[']).unwrap_or_default()],
-            }
-        }
+        self.lines.line(field)
     }
 }
 
@@ -60,7 +53,7 @@ pub struct Object {
     /// The whole manifest.
     pub value: Value,
     /// The origin of the manifest.
-    pub origin: Origin,
+    pub origin: Arc<Origin>,
 }
 
 /// Identifies an object by kind, namespace and name.
@@ -100,7 +93,7 @@ impl Object {
     pub fn new(value: Value) -> Self {
         Self {
             value,
-            origin: Origin::default(),
+            origin: Arc::default(),
         }
     }
 
@@ -187,26 +180,6 @@ mod tests {
         ] {
             let object = Object::new(json!({"apiVersion": api_version, "kind": kind}));
             assert_eq!(object.is_rule(), expected, "{api_version} {kind}");
-        }
-    }
-
-    #[test]
-    fn a_field_without_a_line_has_the_line_of_its_parent() {
-        let lines = [("", 1), ("spec", 4), ("spec.list[0]", 6)];
-        let lines = lines
-            .into_iter()
-            .map(|(path, line)| (path.to_owned(), line))
-            .collect();
-        let origin = Origin { file: None, lines };
-        for (field, line) in [
-            ("spec.list[0].name", 6),
-            ("spec.list[1]", 4),
-            ("spec.a", 4),
-            ("data.a", 1),
-            ("data", 1),
-            ("", 1),
-        ] {
-            assert_eq!(origin.line(field), Some(line), "{field}");
         }
     }
 }

@@ -421,7 +421,7 @@ mod tests {
     /// The object, the field and the subject of each finding, for objects of the file `a.yaml`.
     fn found(objects: impl IntoIterator<Item = Object>) -> Vec<(String, String, Subject)> {
         let in_file = objects.into_iter().map(|mut object| {
-            object.origin.file = Some("a.yaml".into());
+            Arc::make_mut(&mut object.origin).file = Some("a.yaml".into());
             object
         });
         let objects: Vec<_> = in_file.collect();

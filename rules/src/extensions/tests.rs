@@ -147,7 +147,7 @@ fn compiled(manifest: Manifest) -> String {
         .alerts()
         .map(|alert| {
             let mut alert = alert.as_ref().clone();
-            alert.manifest = Value::Null;
+            alert.manifest = Box::default();
             format!("{alert:?}")
         })
         .collect();
@@ -321,7 +321,7 @@ fn a_label_with_the_name_of_an_annotation_is_an_error() {
 fn a_field_of_ours_that_is_null_is_an_error_in_a_folder() {
     let compiled = |manifest: Manifest, file: Option<&str>| {
         let mut object = manifest.object();
-        object.origin.file = file.map(Into::into);
+        std::sync::Arc::make_mut(&mut object.origin).file = file.map(Into::into);
         let rules = Rules::compile(&[object], KINDS, &Options::default());
         let fields = rules.problems().iter().filter_map(|it| it.field.clone());
         fields
