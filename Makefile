@@ -112,6 +112,12 @@ test-console: nats-server ## Try the console in Chromium (SCREENSHOTS=1 writes d
 site: ## Build the docs as a site into target/site, and check its links
 	@tools/site.sh
 
+# Not in CI: it builds the collector first.
+.PHONY: test-collector
+test-collector: nats-server ## Send traces to a real OpenTelemetry Collector
+	@tools/collector.sh >/dev/null
+	@$(TEST) --test pipeline real_collector:: -- --ignored
+
 # Not in CI: it needs root, and builds the parts of a node once.
 .PHONY: e2e
 e2e: site ## Test the chart on a real node (E2E_RATE=50 events/s, E2E_SECONDS=120)

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use anyhow::Context as _;
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory as _, FromArgMatches as _, Parser, Subcommand, ValueEnum};
 use tidings_workers::expression::{self, Executable};
 
 use crate::allocator;
@@ -16,6 +16,7 @@ pub mod completions;
 pub mod crds;
 pub mod dead_letters;
 pub mod deliveries;
+mod examples;
 pub mod fleet;
 pub mod list;
 pub mod names;
@@ -127,6 +128,19 @@ pub enum ListOutput {
     Text,
     Json,
     Jsonl,
+}
+
+/// The definition of the command line.
+pub fn cli() -> clap::Command {
+    examples::add(Cli::command())
+}
+
+/// Parses the command line of the process.
+///
+/// # Errors
+/// It is invalid, or asks for help.
+pub fn parse() -> Result<Cli, clap::Error> {
+    Cli::from_arg_matches(&cli().try_get_matches()?)
 }
 
 /// Runs a subcommand and returns its exit status.

@@ -5,15 +5,29 @@ use std::path::PathBuf;
 use clap::Args;
 use tidings_core::runtime::config::{Flag, Settings, Sources, environment};
 
-/// Flags of every role and tool.
+/// The flag of tools that use settings, but not the bus.
 #[derive(Args, Debug, Clone, Default)]
-pub struct CommonFlags {
+pub struct FileFlag {
     /// YAML file of settings; environment variables (TIDINGS_…) and flags override it
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
+}
+
+/// Flags of tools that use the bus.
+#[derive(Args, Debug, Clone, Default)]
+pub struct BusFlags {
+    #[command(flatten)]
+    file: FileFlag,
     /// NATS server URLs, comma-separated
     #[arg(long, value_name = "URL")]
     nats: Option<String>,
+}
+
+/// Flags of every role.
+#[derive(Args, Debug, Clone, Default)]
+pub struct CommonFlags {
+    #[command(flatten)]
+    bus: BusFlags,
     /// Address of /livez, /readyz and /metrics [default: port 8080, for router 8081, for worker
     /// 8082, for bridge 8083; in a pod on every interface, else on 127.0.0.1]
     #[arg(long, value_name = "ADDR")]
@@ -136,18 +150,54 @@ pub trait AsFlags {
     fn flags(&self) -> Vec<Flag>;
 }
 
+/// The flags that every command of a kind has.
+pub trait BaseFlags: AsFlags {
+    /// The settings file.
+    fn file(&self) -> Option<&PathBuf>;
+}
+
+impl BaseFlags for FileFlag {
+    fn file(&self) -> Option<&PathBuf> {
+        self.config.as_ref()
+    }
+}
+
+impl BaseFlags for BusFlags {
+    fn file(&self) -> Option<&PathBuf> {
+        self.file.file()
+    }
+}
+
+impl BaseFlags for CommonFlags {
+    fn file(&self) -> Option<&PathBuf> {
+        self.bus.file()
+    }
+}
+
+impl AsFlags for FileFlag {
+    fn flags(&self) -> Vec<Flag> {
+        Vec::new()
+    }
+}
+
+impl AsFlags for BusFlags {
+    fn flags(&self) -> Vec<Flag> {
+        let nats = self.nats.iter();
+        nats.map(|url| flag("--nats", "nats.url", url)).collect()
+    }
+}
+
 impl AsFlags for CommonFlags {
     fn flags(&self) -> Vec<Flag> {
         let given = [
-            ("--nats", "nats.url", &self.nats),
             ("--admin", "admin", &self.admin),
             ("--log-level", "log.filter", &self.log_level),
             ("--log-format", "log.format", &self.log_format),
         ];
-        given
+        let given = given
             .into_iter()
-            .filter_map(|(name, key, value)| Some(flag(name, key, value.as_ref()?)))
-            .collect()
+            .filter_map(|(name, key, value)| Some(flag(name, key, value.as_ref()?)));
+        self.bus.flags().into_iter().chain(given).collect()
     }
 }
 
@@ -306,10 +356,10 @@ pub fn flag(name: &str, key: &str, value: &str) -> Flag {
 ///
 /// # Errors
 /// All invalid settings, together.
-pub fn settings(common: &CommonFlags, flags: Vec<Flag>) -> anyhow::Result<Settings> {
-    let flags = common.flags().into_iter().chain(flags).collect();
+pub fn settings(base: &impl BaseFlags, flags: Vec<Flag>) -> anyhow::Result<Settings> {
+    let flags = base.flags().into_iter().chain(flags).collect();
     let sources = Sources {
-        file: common.config.clone(),
+        file: base.file().cloned(),
         environment: environment(),
         flags,
     };

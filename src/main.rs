@@ -4,7 +4,6 @@
 
 use std::process::ExitCode;
 
-use clap::Parser;
 use tidings_core::model::text::visible;
 
 mod allocator;
@@ -20,7 +19,7 @@ mod role;
 mod trace;
 
 fn main() -> ExitCode {
-    let cli = match command::Cli::try_parse() {
+    let cli = match command::parse() {
         Ok(cli) => cli,
         Err(error) => {
             let _ = error.print();

@@ -14,6 +14,7 @@ use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::metrics::labels::BuildLabels;
 use tidings_core::runtime::scaling::Scaling;
 use tidings_core::runtime::telemetry::{self, LogFormat};
+use tidings_core::runtime::traces;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -96,6 +97,9 @@ impl Process {
             role.routes().then(|| scaling.clone()),
             stop_admin.clone(),
         ));
+        if let Some(exporter) = traces::start(&settings.otlp, role, &metrics)? {
+            admin.spawn(exporter.run(stop_admin.clone()));
+        }
         let context = Context {
             role,
             settings,

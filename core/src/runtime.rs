@@ -1,6 +1,6 @@
 //! The environment of every role: settings, logs, metrics, health, the admin endpoint, the HTTP
-//! server, the answer for autoscalers, shares of memory, fail points, the Kubernetes client and
-//! leader election.
+//! server, the answer for autoscalers, shares of memory, fail points, the Kubernetes client,
+//! leader election and traces.
 
 pub mod admin;
 pub mod codes;
@@ -17,3 +17,4 @@ pub mod metrics;
 pub mod reload;
 pub mod scaling;
 pub mod telemetry;
+pub mod traces;

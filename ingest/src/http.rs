@@ -15,9 +15,11 @@ use axum::http::header::CONTENT_TYPE;
 use axum::http::{Method, Response, Uri};
 use axum::routing::any;
 use tidings_core::Event;
+use tidings_core::bus::streams;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::http_server::Peer;
 use tidings_core::runtime::metrics::labels::RequestOutcome;
+use tidings_core::runtime::traces::{self, Kind, Span, TraceContext, carrying};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 
@@ -118,6 +120,20 @@ impl<S: EventStore> Ingest<S> {
         if request.method() != Method::POST {
             return Err(EventResponse::wrong_method());
         }
+        let parent = traces::parent(|| TraceContext::of_request(request.headers()));
+        let mut span = Span::start("ingest", Kind::Server, parent.as_ref());
+        let response = self.receive(request, authenticating, &mut span).await;
+        describe(&mut span, &response);
+        response
+    }
+
+    /// Reads an event of a sender that may send, and stores it.
+    async fn receive(
+        &self,
+        request: Request,
+        authenticating: Duration,
+        span: &mut Span,
+    ) -> Result<EventResponse, EventResponse> {
         let content_type = request.headers().get(CONTENT_TYPE).cloned();
         let body = body::read(request, &self.bodies)
             .await
@@ -130,6 +146,7 @@ impl<S: EventStore> Ingest<S> {
         let mut event = normalize::parse_event(&body.bytes, &self.cluster, now, None).inspect_err(
             |error| tracing::debug!(code = codes::EVENT_INVALID, %error, "event rejected"),
         )?;
+        span.set_text("tidings.event.id", &event.id);
         let copy = self.tee.as_ref();
         let copy = copy.map(|tee| tee.hold(body.into_bytes(), content_type));
         // Before labels are looked up, which can take seconds.
@@ -141,7 +158,8 @@ impl<S: EventStore> Ingest<S> {
         }
         let spent = authenticating + started.elapsed();
         let time_left = HANDLE_TIMEOUT.saturating_sub(spent);
-        let stored = self.store_within(event, time_left).await?;
+        let storing = self.store_within(event, time_left);
+        let stored = carrying(span.context(), storing).await?;
         if let (StoreAck::New, Some(copy)) = (stored, copy) {
             copy.send();
         }
@@ -179,6 +197,24 @@ impl<S: EventStore> Ingest<S> {
             ),
         }
         stored
+    }
+}
+
+/// Describes a request and its response in its span.
+fn describe(span: &mut Span, response: &Result<EventResponse, EventResponse>) {
+    if !span.is_recorded() {
+        return;
+    }
+    let (Ok(response) | Err(response)) = response;
+    span.set("http.request.method", "POST");
+    span.set("http.route", "/");
+    span.set("messaging.system", "nats");
+    span.set("messaging.destination.name", streams::EVENTS);
+    let status = response.status().as_u16();
+    span.set("http.response.status_code", i64::from(status));
+    span.set("tidings.outcome", response.outcome.as_str());
+    if status >= 500 {
+        span.fail(response.outcome.as_str());
     }
 }
 

@@ -11,12 +11,13 @@ use tidings_core::bus::clusters::{Clusters, names_of_cluster};
 use tidings_core::bus::postponed::{PostponedEvents, WaitingEvent};
 use tidings_core::model::origin;
 use tidings_core::runtime::codes::log as codes;
+use tidings_core::runtime::traces::carrying;
 use tidings_core::{Delivery, Event};
 use tidings_rules::Rules;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::route::Router;
+use crate::route::{Router, trace};
 
 /// How often it is looked for events that another router postponed.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -171,7 +172,10 @@ impl CatchUp {
         let error = match AssertUnwindSafe(plan).catch_unwind().await {
             Ok(Some(plan)) => {
                 let deliveries = of_member(&rules, member, plan.deliveries);
-                self.router.store(&deliveries, &event, &rules).await;
+                let mut span = trace::start(&event, None);
+                let storing = self.router.store(&deliveries, &event, &rules);
+                let outcome = carrying(span.context(), storing).await;
+                trace::describe(&mut span, deliveries.len(), outcome);
                 return true;
             }
             Ok(None) => "too many costly events of its namespace wait",

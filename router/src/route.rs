@@ -1,6 +1,7 @@
 //! The router's work on an event: plan, store the deliveries that it causes, acknowledge.
 
 mod pulling;
+pub(crate) mod trace;
 mod unrouted;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::failpoint;
 use tidings_core::runtime::metrics::Metrics;
 use tidings_core::runtime::metrics::labels::{RoutingOutcome, TypeLabel};
+use tidings_core::runtime::traces::carrying;
 use tidings_core::{Delivery, Event};
 use tidings_rules::Rules;
 use tidings_rules::live::LiveRules;
@@ -131,6 +133,7 @@ impl Router {
             Ok(event) => event,
             Err(refused) => return self.refuse(&pulled, &refused).await,
         };
+        let mut span = trace::start(&event, message.headers.as_ref());
         let context = PlanContext {
             event_sequence: pulled.sequence,
             planned_at: to_proto(jiff::Timestamp::now()),
@@ -152,7 +155,8 @@ impl Router {
                 .get_or_create(verdict)
                 .inc();
         }
-        let stored = self.store(&plan.deliveries, &event, &rules).await;
+        let storing = self.store(&plan.deliveries, &event, &rules);
+        let stored = carrying(span.context(), storing).await;
         // A member may be a source under a former or later name of the event's cluster.
         let unread = rules.unread();
         for source in unread.filter(|source| is_of_member(&clusters, source, &event.cluster)) {
@@ -164,15 +168,12 @@ impl Router {
             deliveries = plan.deliveries.len(),
             "event routed"
         );
-        self.finish(
-            &pulled,
-            if plan.deliveries.is_empty() {
-                RoutingOutcome::Unmatched
-            } else {
-                stored
-            },
-        )
-        .await;
+        let outcome = match plan.deliveries.is_empty() {
+            true => RoutingOutcome::Unmatched,
+            false => stored,
+        };
+        trace::describe(&mut span, plan.deliveries.len(), outcome);
+        self.finish(&pulled, outcome).await;
         failpoint::reach("router:acknowledged");
     }
 

@@ -16,14 +16,8 @@ const HEADERS: &[&str] = &[
     "TIME", "WHO", "FROM", "VIA", "ACTION", "TARGET", "COUNT", "DETAIL",
 ];
 
-const EXAMPLES: &str = "\
-Examples:
-  tidings audit
-  tidings audit --since 7d --output json";
-
 /// Arguments of `tidings audit`.
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
 pub struct AuditArguments {
     #[command(flatten)]
     bus: BusArguments,

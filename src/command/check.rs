@@ -12,21 +12,15 @@ use tidings_workers::rule_checks::RuleChecks;
 use super::Output;
 use super::rules::{self, LoadedRules, ProblemReport};
 use super::tool::{count, print_line};
-use crate::flags::{AsFlags, CommonFlags, KubernetesFlags, RulesFlags, settings};
+use crate::flags::{AsFlags, FileFlag, KubernetesFlags, RulesFlags, settings};
 
 /// Exit status: no problem was found.
 const SUCCESS: u8 = 0;
 /// Exit status: a problem was found, or with `--strict` a warning.
 const FAILURE: u8 = 1;
 
-/// Arguments of `tidings check`. Flags that have no effect here are accepted but hidden.
+/// Arguments of `tidings check`.
 #[derive(Args, Debug)]
-#[command(
-    mut_arg("nats", |arg| arg.hide(true)),
-    mut_arg("admin", |arg| arg.hide(true)),
-    mut_arg("log_level", |arg| arg.hide(true)),
-    mut_arg("log_format", |arg| arg.hide(true))
-)]
 pub struct CheckArguments {
     #[command(flatten)]
     rules: RulesFlags,
@@ -36,7 +30,7 @@ pub struct CheckArguments {
     #[command(flatten)]
     kubernetes: KubernetesFlags,
     #[command(flatten)]
-    common: CommonFlags,
+    common: FileFlag,
     /// Output format
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,

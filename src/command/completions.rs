@@ -4,19 +4,14 @@ use std::path::PathBuf;
 use std::{fs, io};
 
 use anyhow::Context as _;
-use clap::{Args, CommandFactory as _};
+use clap::Args;
 use clap_complete::Shell;
 
-use super::Cli;
+use super::cli;
 use super::tool::write_all;
 
 /// Arguments of `tidings completions`.
 #[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  tidings completions bash >/etc/bash_completion.d/tidings
-  tidings completions zsh >\"${fpath[1]}/_tidings\"
-  tidings completions fish >~/.config/fish/completions/tidings.fish")]
 pub struct CompletionsArguments {
     /// Shell to complete in
     #[arg(value_name = "SHELL", value_parser = clap::value_parser!(Shell))]
@@ -25,10 +20,6 @@ pub struct CompletionsArguments {
 
 /// Arguments of `tidings man`.
 #[derive(Args, Debug)]
-#[command(after_help = "\
-Examples:
-  tidings man | man -l -
-  tidings man --write /usr/local/share/man/man1")]
 pub struct ManArguments {
     /// Folder to write a page for each subcommand to [default: print the page of tidings]
     #[arg(long, value_name = "DIR")]
@@ -41,7 +32,7 @@ pub struct ManArguments {
 /// Standard output cannot be written.
 pub fn completions(arguments: &CompletionsArguments) -> io::Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(arguments.shell, &mut Cli::command(), "tidings", &mut script);
+    clap_complete::generate(arguments.shell, &mut cli(), "tidings", &mut script);
     write_all(&script)
 }
 
@@ -50,7 +41,7 @@ pub fn completions(arguments: &CompletionsArguments) -> io::Result<()> {
 /// # Errors
 /// Standard output or a file cannot be written.
 pub fn man(arguments: &ManArguments) -> anyhow::Result<()> {
-    let command = Cli::command();
+    let command = cli();
     if let Some(folder) = &arguments.write {
         return fs::create_dir_all(folder)
             .and_then(|()| clap_mangen::generate_to(command, folder))

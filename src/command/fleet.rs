@@ -47,7 +47,7 @@ use tidings_core::runtime::config::{NatsSettings, Settings};
 use super::Output;
 use super::tool::print_line;
 use crate::audit::{ManualAction, record_of_tool};
-use crate::flags::{CommonFlags, flag, settings};
+use crate::flags::{BusFlags, flag, settings};
 use folder::{Description, Folder};
 
 /// Arguments of `tidings fleet`.
@@ -91,14 +91,9 @@ enum Action {
 
 /// Where the fleet is.
 #[derive(Args, Debug, Clone)]
-#[command(
-    mut_arg("admin", |arg| arg.hide(true)),
-    mut_arg("log_level", |arg| arg.hide(true)),
-    mut_arg("log_format", |arg| arg.hide(true))
-)]
 pub struct FleetLocation {
     #[command(flatten)]
-    common: CommonFlags,
+    common: BusFlags,
     /// Folder of the fleet, as `tidings fleet init` created it
     #[arg(long, value_name = "DIR", default_value = "fleet")]
     dir: PathBuf,

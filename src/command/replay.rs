@@ -30,15 +30,8 @@ use stored::DeliveryKey;
 /// At most this many deliveries of a time span are held in memory, 50 bytes each.
 const MAX_DELIVERIES: usize = 1_000_000;
 
-const EXAMPLES: &str = "\
-Examples:
-  tidings replay --since 2h --alert apps/on-call --rules DIR          Show what would be replayed
-  tidings replay --since 2h --alert apps/on-call --rules DIR --yes    Replay it
-  tidings replay --missing --since 12h --rules DIR                    Replay lost deliveries";
-
 /// Arguments of `tidings replay`.
 #[derive(Args, Debug)]
-#[command(after_help = EXAMPLES)]
 pub struct ReplayArguments {
     #[command(flatten)]
     bus: BusArguments,

@@ -25,7 +25,7 @@ use tidings_workers::http::HttpClients;
 use super::Output;
 use super::rules::{self, LoadedRules};
 use super::tool::print_line;
-use crate::flags::{AsFlags, CommonFlags, KubernetesFlags, RulesFlags, flag, settings};
+use crate::flags::{AsFlags, FileFlag, KubernetesFlags, RulesFlags, flag, settings};
 use deliver::Tester;
 use report::Report;
 
@@ -35,14 +35,8 @@ const SUCCESS: u8 = 0;
 const FAILURE: u8 = 1;
 
 /// Arguments of `tidings test`: those of `tidings up` that change which deliveries an event gets,
-/// and how they look. Flags that have no effect here are accepted but hidden.
+/// and how they look.
 #[derive(Args, Debug)]
-#[command(
-    mut_arg("nats", |arg| arg.hide(true)),
-    mut_arg("admin", |arg| arg.hide(true)),
-    mut_arg("log_level", |arg| arg.hide(true)),
-    mut_arg("log_format", |arg| arg.hide(true))
-)]
 pub struct TestArguments {
     /// File with an event as JSON, as Flux controllers post it, or - for standard input
     #[arg(long, value_name = "FILE")]
@@ -84,7 +78,7 @@ pub struct TestArguments {
     #[command(flatten)]
     kubernetes: KubernetesFlags,
     #[command(flatten)]
-    common: CommonFlags,
+    common: FileFlag,
     /// Output format
     #[arg(long, value_enum, default_value_t = Output::Text)]
     output: Output,

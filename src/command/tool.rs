@@ -15,19 +15,14 @@ use tidings_core::model::time::from_proto;
 use tidings_core::runtime::config::Settings;
 use tidings_core::{Delivery, ProtoTimestamp};
 
-use crate::flags::{CommonFlags, settings};
+use crate::flags::{BaseFlags, BusFlags, settings};
 use crate::nats_server;
 
-/// Arguments of a tool that uses the bus. Flags that only roles use are accepted but hidden.
+/// Arguments of a tool that uses the bus.
 #[derive(Args, Debug, Clone)]
-#[command(
-    mut_arg("admin", |arg| arg.hide(true)),
-    mut_arg("log_level", |arg| arg.hide(true)),
-    mut_arg("log_format", |arg| arg.hide(true))
-)]
 pub struct BusArguments {
     #[command(flatten)]
-    pub common: CommonFlags,
+    pub common: BusFlags,
     /// Data folder of a running `tidings up`; its nats-server is used unless --nats is given
     /// [default: .tidings]
     #[arg(long, value_name = "DIR")]
@@ -39,7 +34,7 @@ pub struct BusArguments {
 ///
 /// # Errors
 /// A setting is invalid, or no server is configured and no `tidings up` runs.
-pub fn bus_settings(common: &CommonFlags, data: Option<&Path>) -> anyhow::Result<Settings> {
+pub fn bus_settings(common: &impl BaseFlags, data: Option<&Path>) -> anyhow::Result<Settings> {
     let merged = settings(common, Vec::new())?;
     if merged.nats.url.is_some() {
         return Ok(merged);

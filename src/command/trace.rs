@@ -21,15 +21,9 @@ const NOT_FOUND: u8 = 1;
 /// Events of an object are searched for this long.
 const SINCE: &str = "1h";
 
-const EXAMPLES: &str = "\
-Examples:
-  tidings trace --event 3f2a9c1d
-  tidings trace --object Kustomization/apps/shop --since 2h --rules DIR
-  tidings trace --commit 8ba2d1c --output json";
-
 /// Arguments of `tidings trace`.
 #[derive(Args, Debug)]
-#[command(group(ArgGroup::new("wanted").required(true)), after_help = EXAMPLES)]
+#[command(group(ArgGroup::new("wanted").required(true)))]
 pub struct TraceArguments {
     #[command(flatten)]
     bus: BusArguments,

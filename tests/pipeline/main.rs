@@ -32,5 +32,6 @@ mod senders;
 mod state_changes;
 mod states;
 mod templates;
+mod traces;
 
 const TIDINGS: &str = env!("CARGO_BIN_EXE_tidings");

@@ -41,6 +41,7 @@ mod process;
 pub mod providers;
 mod read;
 mod report;
+mod trace;
 pub mod with_rules;
 
 /// The most bytes of one pull.

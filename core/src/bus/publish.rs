@@ -11,6 +11,7 @@ use crate::bus::{Bus, BusError};
 use crate::model::jitter::jitter;
 use crate::model::{id, subject};
 use crate::runtime::codes::log as codes;
+use crate::runtime::traces::{TraceContext, carry};
 use crate::wire::{DeadLetter, Delivery, Event, Outcome};
 
 /// How often the publish of an event is repeated, 100 ms apart, while another replica of the stream
@@ -179,19 +180,24 @@ impl Bus {
     }
 
     /// Publishes how an attempt ended, without waiting for a confirmation. Outcomes are history
-    /// only, so a lost one does no harm.
-    pub async fn publish_outcome(&self, outcome: &Outcome) {
+    /// only, so a lost one does no harm. It can carry the trace of the attempt.
+    pub async fn publish_outcome(&self, outcome: &Outcome, trace: Option<&TraceContext>) {
         let provider = outcome.provider.clone().unwrap_or_default();
         let name = outcome
             .attempt
             .as_ref()
             .map_or("", |attempt| attempt.outcome.as_str());
         let subject = subject::outcome(&provider, name);
+        let payload = outcome.encode_to_vec().into();
         #[expect(clippy::disallowed_methods, reason = "only the bus publishes messages")]
-        let published = self
-            .client
-            .publish(subject, outcome.encode_to_vec().into())
-            .await;
+        let published = match trace {
+            None => self.client.publish(subject, payload).await,
+            Some(trace) => {
+                let headers = trace.headers();
+                let publishing = self.client.publish_with_headers(subject, headers, payload);
+                publishing.await
+            }
+        };
         if let Err(error) = published {
             tracing::debug!(code = codes::OUTCOME_NOT_PUBLISHED, %error, "outcome not published");
         }
@@ -207,7 +213,7 @@ impl Bus {
     }
 
     /// Sends a message. Messages are sent in the order of the calls. [`Bus::confirmed`] waits until
-    /// it is stored.
+    /// it is stored. A message carries the trace of its task.
     pub(super) async fn send(
         &self,
         subject: String,
@@ -220,7 +226,7 @@ impl Bus {
                 "not connected".to_owned(),
             )));
         }
-        let sent = self.jetstream.send_publish(subject, message).await;
+        let sent = self.jetstream.send_publish(subject, carry(message)).await;
         sent.map_err(|error| self.rejected(&error))
     }
 

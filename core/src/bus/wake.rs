@@ -15,6 +15,7 @@ use crate::bus::publish::PublishRejected;
 use crate::bus::{Bus, BusError, streams, unavailable};
 use crate::model::destination::Destination;
 use crate::model::subject;
+use crate::runtime::traces::{TraceContext, carrying};
 use crate::wire::Delivery;
 
 /// The number of parked deliveries that are sorted by age together.
@@ -80,6 +81,7 @@ struct Parked {
     may_be_woken: bool,
     delivery: Delivery,
     payload: Bytes,
+    trace: Option<TraceContext>,
 }
 
 impl Bus {
@@ -217,7 +219,8 @@ impl Bus {
             .header(header::NATS_SCHEDULE_TARGET, target.as_str())
             .header(REPLACES, parked.replaces.as_str())
             .payload(parked.payload.clone());
-        match self.publish(parked.subject.clone(), message).await {
+        let publishing = self.publish(parked.subject.clone(), message);
+        match carrying(parked.trace.take(), publishing).await {
             Ok(_) => Ok(true),
             Err(PublishRejected::Replaced) => Ok(false),
             Err(rejected) => Err(rejected.into()),
@@ -293,6 +296,7 @@ impl Parked {
             may_be_woken: message.headers.get(MAY_BE_WOKEN).is_some(),
             delivery: Delivery::decode(message.payload.clone()).ok()?,
             payload: message.payload,
+            trace: TraceContext::of_message(Some(&message.headers)),
         })
     }
 }

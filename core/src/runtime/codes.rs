@@ -392,6 +392,10 @@ pub mod log {
         SHADOW_NOT_RECORDED, "shadow-not-recorded", "warn",
             "A record of shadow mode cannot be stored. The event is not acknowledged until it \
              can.";
+        TRACES_NOT_EXPORTED, "traces-not-exported", "warn",
+            "The collector at `origin`, the address of `otlp.endpoint`, did not take spans of \
+             traces; `why` says what it answered. They are lost; events and deliveries are not \
+             affected.";
         TEE_FAILED, "tee-failed", "warn",
             "A copy of an event was not accepted at `origin`, the address of `ingest.tee.url`. \
              The event itself is stored.";

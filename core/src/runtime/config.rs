@@ -16,6 +16,7 @@ mod console;
 mod ingest;
 mod layer;
 mod mistake;
+mod otlp;
 mod pod;
 mod read;
 mod rules;
@@ -37,6 +38,7 @@ pub use ingest::{
 };
 pub use layer::{Flag, Sources, environment};
 pub use mistake::{Mistake, Mistakes, Origin};
+pub use otlp::{OtlpSettings, Ratio};
 pub use rules::{MemberRules, RulesFrom, RulesSettings};
 pub use secret::{Secret, Servers};
 pub use server::ServerTlsSettings;
@@ -68,6 +70,8 @@ pub struct Settings {
     pub shadow: bool,
     /// `log.…`
     pub log: LogSettings,
+    /// `otlp.…`
+    pub otlp: OtlpSettings,
     /// `nats.…`
     pub nats: NatsSettings,
     /// `kubernetes.…`
@@ -281,6 +285,7 @@ impl Settings {
                 filter: reader.value("log.filter", value::log_filter),
                 format: reader.value("log.format", value::log_format),
             },
+            otlp: OtlpSettings::read(reader),
             nats: NatsSettings::read(reader),
             kubernetes: KubernetesSettings {
                 kubeconfig: reader.optional("kubernetes.kubeconfig", value::path),

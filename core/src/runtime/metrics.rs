@@ -12,9 +12,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use prometheus_client::encoding::text;
 use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::exemplar::HistogramWithExemplars;
 use prometheus_client::metrics::family::Family;
 pub use prometheus_client::metrics::gauge::Gauge;
-use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::model::verdict::Verdict;
@@ -24,8 +24,8 @@ use labels::{
     AttemptLabels, AuthenticationOutcome, BridgeOutcome, BuildLabels, CircuitLabels, ClusterLabel,
     ConsoleOutcome, DeliveryLabels, EdgeOutcome, HandshakeFailure, KilledBy,
     KubernetesEventOutcome, Label, LabelLookup, Labels, LostFrom, QueueLabels, RequestOutcome,
-    RoutingOutcome, ShadowLabels, SourceLabel, StatusWriteOutcome, StreamLabel, TeeOutcome,
-    TypeLabel,
+    RoutingOutcome, ShadowLabels, SourceLabel, SpanOutcome, StatusWriteOutcome, StreamLabel,
+    TeeOutcome, TraceLabel, TypeLabel,
 };
 
 /// One metric, as the docs list it.
@@ -70,14 +70,18 @@ impl<S: Labels, M: Described, C> Described for Family<S, M, C> {
     }
 }
 
+/// A histogram whose buckets name the trace of an observation, if there are traces.
+type Histogram = HistogramWithExemplars<TraceLabel>;
+
 /// A histogram of seconds, by labels.
 type Seconds<S> = Family<S, Histogram, fn() -> Histogram>;
 
 fn seconds<S: Clone + Eq + std::hash::Hash>() -> Seconds<S> {
     Family::new_with_constructor(|| {
-        Histogram::new([
+        let buckets = [
             0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1.0, 5.0, 30.0, 300.0, 3600.0,
-        ])
+        ];
+        Histogram::new(buckets.into_iter())
     })
 }
 
@@ -246,6 +250,8 @@ metrics! {
         "TLS handshakes of the console that failed, by reason.";
     console_tls_certificate_expire_timestamp_seconds: Gauge = Gauge::default(),
         "When the certificate of the console expires, in seconds since 1970; 0 without TLS.";
+    trace_spans_total: Family<SpanOutcome, Counter> = Family::default(),
+        "Spans of recorded traces for `otlp.endpoint`, by outcome.";
     bus_storage_used_ratio: Gauge<f64, AtomicU64> = Gauge::default(),
         "Used part of the NATS server's storage, from 0 to 1, where its size is known.";
     memory_limit_bytes: Gauge = Gauge::default(),

@@ -225,7 +225,7 @@ async fn discard_one(
     }
     reach("fleet:dead-letter-stored");
     // Before the message is deleted, so that it does not count as lost.
-    bus.publish_outcome(&outcome(delivery, cluster)).await;
+    bus.publish_outcome(&outcome(delivery, cluster), None).await;
     bus.client().flush().await?;
     bus.delete_delivery(sequence).await?;
     reach("fleet:discarded");

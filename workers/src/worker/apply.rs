@@ -6,14 +6,18 @@ use tidings_core::bus::pull::Pulled;
 use tidings_core::bus::{BusError, publish};
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::failpoint::reach;
+use tidings_core::runtime::traces::{TraceContext, carrying};
 
 use super::Worker;
 use crate::worker::decide::{Decision, Disposition, Processed, decide};
 use crate::worker::report::reference;
+use crate::worker::trace;
 
 impl Worker {
     /// Decides about a processed message, applies the decision and reports it.
     pub(super) async fn finish(&self, delivery: &Delivery, processed: Processed, pulled: &Pulled) {
+        // It stays with the delivery wherever that is stored next.
+        let parent = TraceContext::of_message(pulled.message.headers.as_ref());
         let decision = decide(delivery, &processed, Timestamp::now(), rand::random());
         if let Disposition::Leave(error) = &decision.disposition {
             tracing::warn!(
@@ -23,8 +27,8 @@ impl Worker {
                 "delivery not processed; it is redelivered"
             );
         } else {
-            self.store(&decision.disposition, &processed.park_key, pulled.sequence)
-                .await;
+            let storing = self.store(&decision.disposition, &processed.park_key, pulled.sequence);
+            carrying(parent.clone(), storing).await;
             self.acknowledge(pulled).await;
         }
         let next_attempt = match &decision.disposition {
@@ -36,7 +40,9 @@ impl Worker {
         } = decision;
         self.reporter.count(reference(delivery), outcome);
         if let Some(report) = report {
-            self.reporter.report(delivery, report, next_attempt).await;
+            let span = trace::record(delivery, &processed, &report, parent.as_ref());
+            let reporting = self.reporter.report(delivery, report, next_attempt, &span);
+            reporting.await;
         }
     }
 

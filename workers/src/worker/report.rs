@@ -1,6 +1,6 @@
 //! Reports each attempt: counts it, logs it once and publishes it to `OUTCOMES`.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use jiff::Timestamp;
 use tidings_core::bus::Bus;
@@ -8,9 +8,10 @@ use tidings_core::model::excerpt::carried_event;
 use tidings_core::model::time::{between, from_proto};
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::metrics::labels::{
-    AttemptLabels, DeliveryLabels, DeliveryOutcome, TypeLabel,
+    AttemptLabels, DeliveryLabels, DeliveryOutcome, TraceLabel, TypeLabel,
 };
 use tidings_core::runtime::metrics::{Gauge, Metrics};
+use tidings_core::runtime::traces::Span;
 use tidings_core::wire::Outcome as PublishedOutcome;
 use tidings_core::{Attempt, Delivery, Event, Outcome, ProviderReference};
 
@@ -28,14 +29,16 @@ impl Reporter {
         Self { bus, metrics }
     }
 
-    /// Counts, logs and publishes an attempt. A parked delivery has a time of its next attempt.
+    /// Counts, logs and publishes an attempt, whose span is recorded. A parked delivery has a time
+    /// of its next attempt.
     pub async fn report(
         &self,
         delivery: &Delivery,
         report: AttemptReport,
         next_attempt: Option<Timestamp>,
+        span: &Span,
     ) {
-        self.count_attempt(delivery, &report);
+        self.count_attempt(delivery, &report, span);
         log(delivery, &report, next_attempt);
         let outcome = PublishedOutcome {
             delivery_id: delivery.id.clone(),
@@ -51,7 +54,8 @@ impl Reporter {
             self.publish_delivered(other, outcome.provider.clone())
                 .await;
         }
-        self.bus.publish_outcome(&outcome).await;
+        let trace = span.context();
+        self.bus.publish_outcome(&outcome, trace.as_ref()).await;
     }
 
     /// Counts the outcome of a message for this Provider; empty if that is not known.
@@ -77,7 +81,7 @@ impl Reporter {
         Holding(self.metrics.worker_deliveries_in_flight.clone())
     }
 
-    fn count_attempt(&self, delivery: &Delivery, report: &AttemptReport) {
+    fn count_attempt(&self, delivery: &Delivery, report: &AttemptReport, span: &Span) {
         let provider = reference(delivery);
         let labels = TypeLabel {
             r#type: provider.r#type.clone(),
@@ -112,10 +116,12 @@ impl Reporter {
             && let Some(age) = carried_event(delivery).and_then(age)
         {
             let seconds = age.as_secs_f64();
+            let trace = span.trace_id().map(|trace_id| TraceLabel { trace_id });
+            let now = trace.is_some().then(SystemTime::now);
             self.metrics
                 .worker_delivery_seconds
                 .get_or_create(&labels)
-                .observe(seconds);
+                .observe(seconds, trace, now);
         }
     }
 
@@ -132,7 +138,7 @@ impl Reporter {
             provider,
             ..PublishedOutcome::default()
         };
-        self.bus.publish_outcome(&outcome).await;
+        self.bus.publish_outcome(&outcome, None).await;
     }
 }
 
@@ -166,6 +172,7 @@ fn log(delivery: &Delivery, report: &AttemptReport, next_attempt: Option<Timesta
         tracing::warn!(
             code = codes::TEMPLATE_FAILED,
             delivery.id,
+            event.id = delivery.event_id,
             error = attempt.template_error,
             "template failed, standard text sent"
         );
@@ -174,6 +181,7 @@ fn log(delivery: &Delivery, report: &AttemptReport, next_attempt: Option<Timesta
         tracing::warn!(
             code = codes::STATE_CONFLICT,
             delivery.id,
+            event.id = delivery.event_id,
             %provider,
             conflict = attempt.conflict,
             "two clusters write the same commit status"
@@ -183,6 +191,7 @@ fn log(delivery: &Delivery, report: &AttemptReport, next_attempt: Option<Timesta
         Outcome::Retrying => tracing::warn!(
             code = codes::DELIVERY_PARKED,
             delivery.id,
+            event.id = delivery.event_id,
             %provider,
             attempt = attempt.number,
             reason = attempt.reason,
@@ -193,6 +202,7 @@ fn log(delivery: &Delivery, report: &AttemptReport, next_attempt: Option<Timesta
         Outcome::Dead => tracing::error!(
             code = codes::DELIVERY_DEAD,
             delivery.id,
+            event.id = delivery.event_id,
             %provider,
             attempt = attempt.number,
             reason = attempt.reason,
@@ -203,6 +213,7 @@ fn log(delivery: &Delivery, report: &AttemptReport, next_attempt: Option<Timesta
             tracing::debug!(
                 code = codes::ATTEMPT_ENDED,
                 delivery.id,
+                event.id = delivery.event_id,
                 outcome = outcome.as_str(),
                 attempt = attempt.number,
                 "attempt ended"

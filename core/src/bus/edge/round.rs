@@ -10,6 +10,7 @@ use crate::model::id;
 use crate::runtime::codes::log as codes;
 use crate::runtime::failpoint;
 use crate::runtime::metrics::labels::EdgeOutcome;
+use crate::runtime::traces::carrying;
 
 /// How each event of a round ended.
 #[derive(Debug, Default)]
@@ -94,7 +95,8 @@ async fn start(hub: &Bus, stored: &Stored, known: &mut Known) -> Result<Sending,
     let message = PublishMessage::build()
         .message_id(message_id)
         .payload(stored.payload.clone());
-    let sent = hub.send(stored.subject.clone(), message).await;
+    let sending = hub.send(stored.subject.clone(), message);
+    let sent = carrying(stored.trace.clone(), sending).await;
     match sent.map_err(BusError::from) {
         Ok(confirmation) => Ok(Sending::Sent(confirmation)),
         // It was accepted with 202, so it waits until the hub is configured to take it.

@@ -8,6 +8,7 @@ use bytes::Bytes;
 
 use crate::bus::{Bus, BusError, batches, streams, unavailable};
 use crate::model::stored_event::{self, RefusedEvent};
+use crate::runtime::traces::TraceContext;
 
 /// A read waits this long for the next event.
 const WAIT: Duration = Duration::from_secs(5);
@@ -22,6 +23,7 @@ pub(super) struct Stored {
     pub(super) sequence: u64,
     pub(super) subject: String,
     pub(super) payload: Bytes,
+    pub(super) trace: Option<TraceContext>,
     /// Its id and dedupe key.
     pub(super) event: Result<(String, String), RefusedEvent>,
 }
@@ -106,6 +108,7 @@ impl Reader {
             sequence,
             subject: message.subject.to_string(),
             payload: message.payload.clone(),
+            trace: TraceContext::of_message(message.headers.as_ref()),
             event: event.map(|event| (event.id, event.dedupe_key)),
         })
     }

@@ -94,6 +94,17 @@ settings! {
         "A level (`error`, `warn`, `info`, `debug`, `trace`), or levels by module: \
          `info,tidings_workers=debug`.";
     "log.format", Value("text"), "--log-format FORMAT", ROLES, "`text` or `json`.";
+    "otlp.endpoint", Otherwise("none: no traces"), "", ROLES,
+        "Address of a collector that takes OTLP over HTTP, such as `http://collector:4318`; \
+         `/v1/traces` is added. See [traces](../operations.md#traces).";
+    "otlp.sampling", Value("1.0"), "", ROLES,
+        "Part of the traces that is recorded, from 0 to 1. A `traceparent` of the sender decides \
+         instead.";
+    "otlp.headers", Otherwise("none"), "", ROLES,
+        "Headers of each request to the collector: `NAME=VALUE` separated by commas, with \
+         percent-encoded values.";
+    "otlp.headers_file", Otherwise("none"), "", ROLES,
+        "File that holds these headers, read at the start.";
     "nats.url", Otherwise("none; `up` starts its own server"), "--nats URL", EVERYTHING,
         "Addresses of the NATS servers, separated by commas.";
     "nats.username", Otherwise("none"), "", EVERYTHING, "User name; needs `nats.password`.";

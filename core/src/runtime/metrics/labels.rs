@@ -14,6 +14,13 @@ pub struct Label {
     pub values: Vec<Term>,
 }
 
+/// The exemplar of an observation: its trace.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct TraceLabel {
+    /// The id of the trace, as 32 hexadecimal digits.
+    pub trace_id: String,
+}
+
 /// A set of labels that can describe itself.
 pub trait Labels {
     /// The labels in the order of the metric.
@@ -222,6 +229,15 @@ terms! {
         Failed = "failed",
             "The URL refused the copy, or did not accept it within a minute. It is not sent again.";
         Dropped = "dropped", "Too many copies waited, so this one was never sent.";
+    }
+}
+
+terms! {
+    /// What became of a span of a trace.
+    pub enum SpanOutcome in label "outcome" {
+        Exported = "exported", "The collector took it.";
+        Failed = "failed", "The collector refused it, or did not take it at three attempts.";
+        Dropped = "dropped", "Too many spans waited, so this one was never sent.";
     }
 }
 

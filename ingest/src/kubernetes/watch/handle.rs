@@ -9,6 +9,7 @@ use tidings_core::Event;
 use tidings_core::model::jitter::jitter;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::metrics::labels::KubernetesEventOutcome;
+use tidings_core::runtime::traces::{Kind, Span, carrying};
 use tokio_util::sync::CancellationToken;
 
 use super::EventWatch;
@@ -85,8 +86,11 @@ impl EventWatch {
     /// Stores an event, retrying until it succeeds. Returns false if the leadership ends first.
     async fn store(&self, mut event: Event, stop: &CancellationToken) -> bool {
         self.add_object_metadata(&mut event).await;
+        let mut span = Span::start("ingest", Kind::Consumer, None);
+        span.set_text("tidings.event.id", &event.id);
         loop {
-            let error = match self.store.store(event.clone()).await {
+            let storing = self.store.store(event.clone());
+            let error = match carrying(span.context(), storing).await {
                 Ok(StoreAck::New) => {
                     self.count(KubernetesEventOutcome::Accepted);
                     return true;
