@@ -16,6 +16,7 @@ mod console;
 mod ingest;
 mod layer;
 mod mistake;
+mod notices;
 mod pod;
 mod read;
 mod rules;
@@ -37,6 +38,7 @@ pub use ingest::{
 };
 pub use layer::{Flag, Sources, environment};
 pub use mistake::{Mistake, Mistakes, Origin};
+pub use notices::{FallbackSettings, ProviderName, WatchdogSettings};
 pub use rules::{MemberRules, RulesFrom, RulesSettings};
 pub use secret::{Secret, Servers};
 pub use server::ServerTlsSettings;
@@ -84,6 +86,10 @@ pub struct Settings {
     pub links: LinksSettings,
     /// `console.…`
     pub console: ConsoleSettings,
+    /// `watchdog.…`
+    pub watchdog: WatchdogSettings,
+    /// `fallback.…`
+    pub fallback: FallbackSettings,
 }
 
 /// Whether the user wants no colors (<https://no-color.org>).
@@ -303,6 +309,8 @@ impl Settings {
                 commit_status: reader.optional("links.commit_status", value::text),
             },
             console: ConsoleSettings::read(reader),
+            watchdog: WatchdogSettings::read(reader),
+            fallback: FallbackSettings::read(reader),
         }
     }
 }
