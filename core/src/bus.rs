@@ -32,6 +32,7 @@
 //! | [`heartbeats`] | which processes run |
 //! | [`workload`] | what waits for routers and workers |
 //! | [`stored_deliveries`] | ready and parked deliveries, for tools |
+//! | [`notices`] | what Tidings reported about itself |
 //! | [`names`] | which Alerts and Providers exist, for tools |
 //! | [`connect`], [`credentials`] | the connection |
 //! | [`clock`], [`storage`] | the server's clock, its storage |
@@ -78,6 +79,7 @@ pub mod live_clusters;
 pub mod losses;
 pub mod member;
 pub mod names;
+pub mod notices;
 mod park;
 pub mod pending_deliveries;
 mod permission;

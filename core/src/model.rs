@@ -12,6 +12,7 @@ pub mod id;
 pub mod jitter;
 pub mod metadata;
 pub mod nearest;
+pub mod notice;
 pub mod object_name;
 pub mod object_state;
 pub mod origin;

@@ -17,6 +17,7 @@
 //!   became known of it.
 //! - `ahead` routes events of other clusters ahead of the backlog of a few; `backlog` decides when.
 //! - [`catch_up`] matches events again that were routed without the rules of their member.
+//! - [`notice`] reports about Tidings itself: the watchdog and the fallback.
 //! - [`shadow`] records deliveries instead of storing them, in shadow mode.
 //! - [`status`] writes status to Alerts and Providers in a cluster.
 //!
@@ -29,6 +30,7 @@ mod cluster_match;
 pub mod costly_patterns;
 pub mod matching;
 pub mod metadata;
+pub mod notice;
 pub mod pattern_searches;
 pub mod plan;
 mod planner;
@@ -39,6 +41,7 @@ pub mod status;
 pub use catch_up::CatchUp;
 pub use costly_patterns::CostlyPatterns;
 pub use matching::Verdict;
+pub use notice::Notices;
 pub use plan::{AlertExplanation, DeliveryPlan, PlanContext, explain, plan};
 pub use route::{Router, RouterOptions};
 pub use shadow::Foresee;

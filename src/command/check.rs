@@ -5,6 +5,7 @@ use anyhow::Context as _;
 use clap::Args;
 use serde::Serialize;
 use tidings_core::runtime::config::{RulesFrom, Settings};
+use tidings_router::notice;
 use tidings_rules::{Problem, Rules, Severity, verify};
 use tidings_workers::http::HttpClients;
 use tidings_workers::rule_checks::RuleChecks;
@@ -75,6 +76,11 @@ fn problems(loaded: &LoadedRules, settings: &Settings) -> anyhow::Result<Vec<Pro
     let findings = verify::findings(&loaded.rules, &checks).into_iter();
     let mut problems = loaded.problems();
     problems.extend(findings.map(|finding| finding.problem));
+    problems.extend(notice::problems(
+        &loaded.rules,
+        &settings.watchdog,
+        &settings.fallback,
+    ));
     problems.sort_by(|left, right| (&left.file, left.line).cmp(&(&right.file, right.line)));
     Ok(problems)
 }

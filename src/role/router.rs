@@ -10,7 +10,9 @@ use tidings_core::bus::postponed::PostponedEvents;
 use tidings_core::bus::setup::StreamPolicy;
 use tidings_core::bus::{Bus, connect};
 use tidings_core::runtime::config::{NatsSettings, Role};
-use tidings_router::{CatchUp, CostlyPatterns, Router, RouterOptions, StatusContext, StatusWriter};
+use tidings_router::{
+    CatchUp, CostlyPatterns, Notices, Router, RouterOptions, StatusContext, StatusWriter,
+};
 use tidings_workers::http::HttpClients;
 use tidings_workers::rule_checks::RuleChecks;
 
@@ -110,6 +112,7 @@ pub async fn start(
         let (nats, stop) = (context.settings.nats.clone(), context.stop.holding.clone());
         tokio::spawn(async move { stop.run_until_cancelled(answer_guests(nats)).await });
     }
+    start_notices(context, bus, rules).await?;
     let members = rules.members();
     let postponed = PostponedEvents::open(bus).await.context(NO_CONSUMERS)?;
     let router = Router::new(
@@ -138,6 +141,23 @@ pub async fn start(
     context
         .tasks
         .spawn(router.run(memory, &context.health, context.stop.clone()));
+    Ok(())
+}
+
+/// Starts to report about Tidings itself, if the settings say to whom. Shadow mode sends nothing.
+async fn start_notices(context: &Context, bus: &Bus, rules: &ActiveRules) -> anyhow::Result<()> {
+    let settings = &context.settings;
+    if settings.shadow {
+        return Ok(());
+    }
+    let (metrics, live) = (context.metrics.clone(), rules.live.clone());
+    let wanted = (settings.watchdog.clone(), settings.fallback.clone());
+    let notices = Notices::open(bus, live, metrics, &settings.cluster, wanted);
+    if let Some(notices) = notices.await.context(NO_CONSUMERS)? {
+        context
+            .tasks
+            .spawn(notices.run(context.stop.pulling.clone()));
+    }
     Ok(())
 }
 

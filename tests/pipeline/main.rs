@@ -20,6 +20,7 @@ mod limits;
 mod memory;
 mod mentions;
 mod nats;
+mod notices;
 mod poison;
 mod proxies;
 mod racing_workers;

@@ -58,6 +58,25 @@ async fn only_error<const N: usize>(rules: [Manifest; N]) -> (String, String) {
 }
 
 #[tokio::test]
+async fn a_notice_needs_a_provider_that_can_send_it() {
+    let variables = [
+        ("TIDINGS_WATCHDOG__PROVIDER", "apps/none"),
+        ("TIDINGS_FALLBACK__PROVIDER", "apps/hook"),
+    ];
+    let folder = TempDir::new().expect("the temporary folder is writable");
+    let rule = folder.path().join("hook.json");
+    fs::write(rule, hook().to_string()).expect("the folder is writable");
+    let arguments = ["check", "--rules", text(folder.path()), "--output=json"];
+    let ended = tidings_with(&variables, &arguments).await;
+    assert_eq!(ended.status, Some(1), "{ended:?}");
+    let report: Value = serde_json::from_str(&ended.stdout).expect("the output is JSON");
+    assert_eq!(report["errors"], 1, "{report}");
+    let problem = &report["problems"][0];
+    assert_eq!(problem["object"], "Provider apps/none");
+    assert_eq!(problem["field"], "watchdog.provider");
+}
+
+#[tokio::test]
 async fn rules_without_problems_pass_strict_checks() {
     let ended = check([hook(), alert("all", "hook")], &["--strict"]).await;
     assert_eq!(ended.status, Some(0), "{ended:?}");

@@ -402,6 +402,17 @@ pub mod log {
         TEE_DROPPED, "tee-dropped", "warn",
             "A copy of an event was not sent to `origin`, because too many copies wait. The event \
              itself is stored.";
+        NOTICE_STORED, "notice-stored", "info",
+            "A notice of the watchdog or the fallback is stored for delivery.";
+        NOTICE_NOT_STORED, "notice-not-stored", "warn",
+            "The router cannot prepare a notice of the watchdog or the fallback. It tries again \
+             within seconds.";
+        NOTICE_PROVIDER_UNUSABLE, "notice-provider-unusable", "error",
+            "The Provider of `watchdog.provider` or `fallback.provider` cannot send a notice; \
+             `problem` says why and what to do.";
+        NOTICE_FAILED, "notice-failed", "error",
+            "Notices of the watchdog or the fallback became dead letters, or the circuit of the \
+             fallback's Provider stays open. No notice reports this.";
         DELIVERY_NOT_STORED, "delivery-not-stored", "warn",
             "The router cannot store a delivery. The event is not acknowledged until it can.";
         DELIVERY_UNDECODABLE, "delivery-undecodable", "error",

@@ -16,6 +16,7 @@ mod console;
 mod ingest;
 mod layer;
 mod mistake;
+mod notices;
 mod otlp;
 mod pod;
 mod read;
@@ -38,6 +39,7 @@ pub use ingest::{
 };
 pub use layer::{Flag, Sources, environment};
 pub use mistake::{Mistake, Mistakes, Origin};
+pub use notices::{FallbackSettings, ProviderName, WatchdogSettings};
 pub use otlp::{OtlpSettings, Ratio};
 pub use rules::{MemberRules, RulesFrom, RulesSettings};
 pub use secret::{Secret, Servers};
@@ -88,6 +90,10 @@ pub struct Settings {
     pub links: LinksSettings,
     /// `console.…`
     pub console: ConsoleSettings,
+    /// `watchdog.…`
+    pub watchdog: WatchdogSettings,
+    /// `fallback.…`
+    pub fallback: FallbackSettings,
 }
 
 /// Whether the user wants no colors (<https://no-color.org>).
@@ -308,6 +314,8 @@ impl Settings {
                 commit_status: reader.optional("links.commit_status", value::text),
             },
             console: ConsoleSettings::read(reader),
+            watchdog: WatchdogSettings::read(reader),
+            fallback: FallbackSettings::read(reader),
         }
     }
 }

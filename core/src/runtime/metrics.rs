@@ -17,6 +17,7 @@ use prometheus_client::metrics::family::Family;
 pub use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::model::notice::{NoticeExclusion, NoticeKind};
 use crate::model::verdict::Verdict;
 use crate::runtime::config::Role;
 use bounded::{BoundedNames, MOST_CLUSTERS, MOST_PROVIDERS, OTHER};
@@ -183,6 +184,11 @@ metrics! {
     router_postponed_failures_total: Counter = Counter::default(),
         "Failed attempts to match a postponed event with the rules of its member. The event is \
          tried again within a minute.";
+    router_notices_total: Family<NoticeKind, Counter> = Family::default(),
+        "Notices of the watchdog and of the fallback that were stored for delivery.";
+    router_notices_excluded_total: Family<NoticeExclusion, Counter> = Family::default(),
+        "Failures that no fallback notice reports, because they are those of notices. Above 0: \
+         look at the Providers of the watchdog and the fallback.";
     router_lost_to_retention_total: Counter = Counter::default(),
         "Events that the stream EVENTS evicted before a router read them. Above 0: events are \
          lost.";

@@ -9,10 +9,11 @@ use futures::FutureExt;
 use jiff::Timestamp;
 use tidings_core::bus::BusError;
 use tidings_core::bus::clusters::are_names_of_one_cluster;
+use tidings_core::model::time::from_proto;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::failpoint;
 use tidings_core::runtime::metrics::labels::NotAttempted;
-use tidings_core::{Delivery, Event, Failure, Reason};
+use tidings_core::{Delivery, Event, Failure, Outcome, Reason};
 use tidings_rules::{Family, ResolvedProvider, Unresolved};
 
 use super::{HeldMessage, Worker};
@@ -35,6 +36,11 @@ use crate::worker::report::reference;
 const LONGEST_CLUSTER: usize = 100;
 /// A delivery to a suspended Provider is parked for this long.
 const SUSPENDED_FOR: Duration = Duration::from_secs(60);
+
+/// Whether the delivery is a notice that the next one replaces.
+fn is_replaced(delivery: &Delivery, now: Timestamp) -> bool {
+    from_proto(delivery.not_after).is_some_and(|end| end <= now)
+}
 
 impl Worker {
     /// Processes a message up to the end of its attempt. A panic fails only this attempt, and its
@@ -88,6 +94,9 @@ impl Worker {
                 .await?
         {
             return Err(Refusal::AlreadyParked.into());
+        }
+        if is_replaced(delivery, self.bus.clock().now()) {
+            return Err(Ended::new(Outcome::Superseded, "the next notice replaces it").into());
         }
         let prepared = self.prepare(delivery)?;
         let kind = prepared.provider.kind.name;

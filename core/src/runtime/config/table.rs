@@ -49,6 +49,7 @@ const INGEST: &str = "up, ingest";
 const ROUTER: &str = "up, router";
 const WORKER: &str = "up, worker";
 const RULES: &str = "up, router, worker";
+const NOTICES: &str = "up, router, check";
 
 macro_rules! settings {
     ($($key:literal, $default:expr, $flag:literal, $used_by:expr, $meaning:literal;)*) => {
@@ -240,6 +241,19 @@ settings! {
     "console.tokens.operate", Otherwise("none"), "", ROUTER,
         "Bearer tokens that may read, and change something, in a file or folder as for \
          `ingest.auth.tokens`. Read again when it changes.";
+    "watchdog.provider", Otherwise("none: no watchdog"), "", NOTICES,
+        "Provider, as `namespace/name`, that gets a notice in each interval while notifications \
+         work. A monitor that expects them raises an alarm when they end. See \
+         [operations](../operations.md#when-tidings-itself-fails).";
+    "watchdog.interval", Value("5m"), "", NOTICES,
+        "How often the watchdog's notice is sent, from `1s` to `24h`.";
+    "fallback.provider", Otherwise("none: no fallback"), "", NOTICES,
+        "Provider, as `namespace/name`, that gets a notice of dead letters, and of circuits that \
+         stay open. Choose another service than those of your other Providers.";
+    "fallback.interval", Value("15m"), "", NOTICES,
+        "At most one notice of the fallback is sent in this time, from `1s` to `24h`.";
+    "fallback.circuit_open_for", Value("15m"), "", NOTICES,
+        "How long a circuit must be open before the fallback reports it, from `1s` to `24h`.";
 }
 
 #[cfg(test)]
