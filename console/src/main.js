@@ -42,7 +42,8 @@ function SignIn({ problem, done }) {
       <button>Sign in</button>
       ${problem && html`<p id="token-problem" class="problem" role="alert">${problem}</p>`}
     </form>
-    <p>A token of <code>console.tokens</code>. This tab keeps it until it is closed.</p>
+    <p>A token of <code>console.tokens</code>, or of the Kubernetes API. This tab keeps it
+      until it is closed.</p>
   </main>`;
 }
 
