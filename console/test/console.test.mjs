@@ -6,7 +6,7 @@ import { after, before, test } from 'node:test';
 import { assertAccessible, launch, open } from './browser.mjs';
 import { OPERATE, TOKEN, eventually, start } from './tidings.mjs';
 
-const PAGES = ['overview', 'live', 'providers', 'alerts', 'parked', 'dead'];
+const PAGES = ['overview', 'live', 'providers', 'alerts', 'parked', 'dead', 'audit'];
 const DOCS = resolve(import.meta.dirname, '../../docs/console');
 let tidings;
 let browser;
@@ -288,6 +288,14 @@ test('an operator pauses, resumes, sends a test message, replays and drops', asy
   await page.getByRole('button', { name: 'Yes, drop' }).click();
   await page.getByText(`${stored - 1} dropped.`).first().waitFor();
   assert.equal((await tidings.api('dead')).stored, 0);
+
+  await page.getByRole('link', { name: 'Audit' }).click();
+  const actions = page.getByRole('grid', { name: 'Actions' });
+  await actions.getByRole('row', { name: /bob .*provider-pause .*an upgrade/ }).waitFor();
+  await page.getByLabel('Text').fill('dead-drop');
+  await eventually('both drops are left', async () =>
+    (await actions.getAttribute('aria-rowcount')) === '3');
+  await assertAccessible(page, 'the audit page');
   check();
   await close();
 });

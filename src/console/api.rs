@@ -2,6 +2,7 @@
 
 mod action;
 mod alerts;
+mod audit;
 mod body;
 mod dead_letters;
 mod deliveries;
@@ -36,6 +37,8 @@ pub enum Polled {
     Alerts,
     /// `/api/deliveries`
     Deliveries(deliveries::Wanted),
+    /// `/api/audit`
+    Audit(audit::Wanted),
 }
 
 /// An answer, or why there is none.
@@ -50,6 +53,7 @@ pub fn router(console: Arc<Console>) -> Router<Arc<Console>> {
         .route("/providers", get(providers::list))
         .route("/alerts", get(alerts::list))
         .route("/deliveries", get(deliveries::list))
+        .route("/audit", get(audit::list))
         .route("/dead", get(dead_letters::list))
         .route("/dead/count", get(action::dead_letters::count))
         .route("/dead/{sequence}", get(dead_letters::show))

@@ -74,6 +74,7 @@ fn cases(bed: &Bed) -> Vec<Case> {
         Case::get("/api/providers", "/api/providers", 200, true),
         Case::get("/api/alerts", "/api/alerts", 200, true),
         Case::get("/api/deliveries", "/api/deliveries", 200, true),
+        Case::get("/api/audit", "/api/audit?since=1h", 200, true),
         Case::get("/api/dead", "/api/dead", 200, true),
         Case::get("/api/dead", "/api/dead?order=newest", 200, true),
         Case::get("/api/dead/count", "/api/dead/count", 200, false),
@@ -98,6 +99,10 @@ fn cases(bed: &Bed) -> Vec<Case> {
 #[tokio::test]
 async fn nothing_of_another_namespace_is_visible_on_any_path() {
     let bed = Bed::start().await;
+    let provider = json!({"provider": format!("{}/slow-foreign", bed.foreign)});
+    let admin = bed.token("admin").await;
+    bed.post(&admin, "/api/actions/providers/pause", &provider)
+        .await;
     let cases = cases(&bed);
     let covered: BTreeSet<_> = cases.iter().map(|case| case.route.to_owned()).collect();
     assert_eq!(covered, routes(), "each route needs a case here");
@@ -110,7 +115,6 @@ async fn nothing_of_another_namespace_is_visible_on_any_path() {
             assert!(!text.contains(FOREIGN), "{what}: {text}");
         }
     }
-    let admin = bed.token("admin").await;
     for case in cases.iter().filter(|case| case.shows_all) {
         let (_, text) = bed.answer(&admin, case).await;
         assert!(text.contains(FOREIGN), "{}: {text}", case.path);
@@ -187,6 +191,17 @@ async fn nothing_is_done_without_update_in_the_namespace() {
     assert_eq!(dropped["done"], 1);
     let admin = bed.token("admin").await;
     assert_eq!(bed.json(&admin, "/api/dead").await["stored"], 2);
+    let audit = bed.json(&reader, "/api/audit").await;
+    let rows = audit["actions"].as_array().unwrap().iter();
+    let done: Vec<_> = rows.map(|row| (&row["action"], &row["who"])).collect();
+    let who = json!(format!("system:serviceaccount:{}:operator", bed.own));
+    assert_eq!(
+        done,
+        [
+            (&json!("dead-drop"), &who),
+            (&json!("provider-pause"), &who)
+        ]
+    );
     assert_eq!(bed.post(&admin, pause, &foreign).await, json!({}));
 
     let other_audience = bed.server.token_of(&bed.own, "admin", &["other"]).await;

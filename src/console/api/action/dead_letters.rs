@@ -11,7 +11,7 @@ use serde_json::json;
 use super::{MAX_BODY_BYTES, Operator};
 use crate::audit::ManualAction;
 use crate::command::dead_letters::find::{Filter, Part, StoredDeadLetter, find_page};
-use crate::command::dead_letters::{delete, replay as replay_one};
+use crate::command::dead_letters::{delete, namespaces, replay as replay_one};
 use crate::console::Console;
 use crate::console::access::{Caller, Role};
 use crate::console::api::dead_letters::keep_visible;
@@ -126,6 +126,7 @@ async fn change(console: Arc<Console>, caller: Caller, request: Request, change:
     let permit = console.permit(&operator.caller, named).await?;
     let action = ManualAction {
         count,
+        namespaces: namespaces(&found),
         ..ManualAction::on(name, target)
     };
     let act = async move {

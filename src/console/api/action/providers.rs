@@ -84,7 +84,7 @@ pub async fn pause(
     let reason = cut_bytes(&reason, MAX_TEXT_BYTES);
     let action = ManualAction {
         detail: reason.clone(),
-        ..ManualAction::on("provider-pause", wanted.provider)
+        ..ManualAction::on_provider("provider-pause", &destination)
     };
     let pause = async move {
         let bus = &console.parts.bus;
@@ -112,7 +112,7 @@ pub async fn resume(
     if !is_paused {
         known(&console, &destination)?;
     }
-    let action = ManualAction::on("provider-resume", wanted.provider);
+    let action = ManualAction::on_provider("provider-resume", &destination);
     let resume = async move {
         let bus = &console.parts.bus;
         let circuits = open(bus).await?;
@@ -148,7 +148,7 @@ pub async fn test(
         let event = delivery.event.clone().unwrap_or_default();
         return json(&tester::preview(&console, &delivery, &event).await?);
     }
-    let action = ManualAction::on("provider-test", wanted.provider);
+    let action = ManualAction::on_provider("provider-test", &destination);
     let send = async move {
         console.parts.bus.enqueue(&delivery).await?;
         Ok(json!({ "eventId": delivery.event_id, "deliveryId": delivery.id }))
