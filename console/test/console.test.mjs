@@ -78,6 +78,22 @@ test('the overview says what needs attention', async () => {
   await section.getByText('dead-letters').waitFor();
   await page.getByRole('rowheader', { name: 'up' }).waitFor();
   assert.equal(await page.locator('canvas').count(), 3);
+  // Lines are drawn with the colors of the plots, and their last values are texts.
+  await eventually('two samples are drawn', () => page.evaluate(() => {
+    const canvases = [...document.querySelectorAll('canvas')];
+    const colors = canvases.map((canvas) => {
+      const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+      const pixels = data.length / 4;
+      for (let pixel = 0; pixel < pixels; pixel += 1) {
+        const [red, green, blue, alpha] = data.subarray(4 * pixel, 4 * pixel + 4);
+        const most = Math.max(red, green, blue);
+        if (alpha > 200 && most - Math.min(red, green, blue) > 100) return true;
+      }
+      return false;
+    });
+    return colors.filter(Boolean).length >= 2;
+  }));
+  await page.getByText(/parked deliveries: \d/).waitFor();
   await page.getByRole('link', { name: /dead letters/ }).last().click();
   await page.getByRole('grid', { name: 'Dead letters' }).waitFor();
   check();
