@@ -1,6 +1,9 @@
 //! Who does something by hand: with a tool, or on the console.
 
+use std::collections::BTreeSet;
+
 use rustix::process::getuid;
+use tidings_core::Destination;
 use tidings_core::bus::Bus;
 use tidings_core::bus::audit::StoredAction;
 use tidings_core::model::text::visible;
@@ -23,6 +26,8 @@ pub struct ManualAction {
     pub count: usize,
     /// What else was asked for.
     pub detail: String,
+    /// The namespaces of rules that the target names, and `CLUSTER/NAMESPACE` of objects.
+    pub namespaces: BTreeSet<String>,
 }
 
 /// Who does it.
@@ -37,6 +42,19 @@ pub struct Actor {
 }
 
 impl ManualAction {
+    /// An action on one Provider.
+    pub fn on_provider(name: &'static str, destination: &Destination) -> Self {
+        let Destination {
+            namespace,
+            provider,
+            ..
+        } = destination;
+        Self {
+            namespaces: [namespace.clone()].into(),
+            ..Self::on(name, format!("{namespace}/{provider}"))
+        }
+    }
+
     /// An action on one thing.
     pub fn on(name: &'static str, target: impl Into<String>) -> Self {
         Self {
@@ -85,6 +103,7 @@ pub async fn record(bus: &Bus, actor: Actor, action: &ManualAction) -> anyhow::R
         via: actor.via.to_owned(),
         at: Some(to_proto(bus.clock().now())),
         detail: action.detail.clone(),
+        namespaces: action.namespaces.iter().cloned().collect(),
     })
     .await?;
     Ok(())

@@ -8,6 +8,8 @@
 //! # Invariants
 //! - Without a token nothing is visible, if the settings have tokens. What changes something is
 //!   below `/api/actions`, and needs a token with the role operate.
+//! - A user of the Kubernetes API sees only what `visible` shows, and acts only with a permit for
+//!   the namespaces.
 //! - Whatever a request costs has a bound: connections, requests and streams at a time, the time of
 //!   a request, the rows and bytes of an answer.
 //! - A browser sends the token in a header, never in a cookie or URL, so a page of another site
@@ -18,10 +20,12 @@ mod api;
 mod assets;
 mod cached;
 mod guard;
+mod permissions;
 mod problem;
 mod query;
 mod recent;
 mod samples;
+mod visible;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -41,12 +45,14 @@ use tidings_workers::http::HttpClients;
 use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
-pub use access::Access;
+pub use access::{Access, Kubernetes};
+pub use permissions::{KubernetesAuthorizer, Permissions};
 
 use crate::command::status::Known;
 use crate::command::status::reading::Reading;
 use crate::command::status::report::Report;
 use crate::command::test::deliver::Tester;
+use access::Refusal;
 use cached::{Cached, CachedAnswers};
 use recent::Recent;
 use samples::Samples;
@@ -89,7 +95,7 @@ pub struct Console {
     requests: Semaphore,
     traces: Semaphore,
     streams: Arc<Semaphore>,
-    refusals: Mutex<[LogPace; 4]>,
+    refusals: Mutex<[LogPace; Refusal::COUNT]>,
 }
 
 impl Console {

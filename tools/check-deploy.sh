@@ -135,6 +135,9 @@ combine console-standard standard console-tokens
 compare "$folder/console-standard" --set mode=standard,console.enabled=true \
     --set console.viewTokensSecret=tidings-console-view \
     --set console.operateTokensSecret=tidings-console-operate
+combine console-kubernetes standard console-kubernetes
+compare "$folder/console-kubernetes" --set mode=standard,console.enabled=true \
+    --set console.kubernetes.enabled=true
 
 echo "workflows"
 "$(tools/deploy-tool.sh actionlint)" .github/workflows/*.yaml

@@ -12,6 +12,7 @@ import { Providers } from './pages/providers.js';
 import { Alerts } from './pages/alerts.js';
 import { DeadLetters } from './pages/dead.js';
 import { Parked } from './pages/parked.js';
+import { Audit } from './pages/audit.js';
 import { Tester } from './pages/tester.js';
 import { Trace } from './pages/trace.js';
 
@@ -24,6 +25,7 @@ const PAGES = {
   dead: ['Dead letters', DeadLetters],
   trace: ['Trace', Trace],
   tester: ['Tester', Tester],
+  audit: ['Audit', Audit],
 };
 
 function SignIn({ problem, done }) {
@@ -42,7 +44,8 @@ function SignIn({ problem, done }) {
       <button>Sign in</button>
       ${problem && html`<p id="token-problem" class="problem" role="alert">${problem}</p>`}
     </form>
-    <p>A token of <code>console.tokens</code>. This tab keeps it until it is closed.</p>
+    <p>A token of <code>console.tokens</code>, or of the Kubernetes API. This tab keeps it
+      until it is closed.</p>
   </main>`;
 }
 

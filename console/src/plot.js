@@ -2,6 +2,7 @@
 import { html } from 'htm/preact';
 import { useEffect, useRef } from 'preact/hooks';
 import uPlot from 'uplot';
+import { withGaps } from './samples.js';
 
 const color = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
 
@@ -32,9 +33,11 @@ function options(series, width) {
 export function Plot({ title, unit, samples, series }) {
   const box = useRef(null);
   useEffect(() => {
+    const points = withGaps(samples);
+    const number = (value) => (Number.isFinite(value) ? value : null);
     const data = [
-      samples.map((sample) => sample.at / 1000),
-      ...series.map(({ of }) => samples.map((sample) => of(sample) ?? null)),
+      points.map((sample) => sample.at / 1000),
+      ...series.map(({ of }) => points.map((sample) => number(of(sample)))),
     ];
     const element = box.current;
     const plot = new uPlot(options(series, element.clientWidth || 320), data, element);

@@ -6,7 +6,7 @@ import { after, before, test } from 'node:test';
 import { assertAccessible, launch, open } from './browser.mjs';
 import { OPERATE, TOKEN, eventually, start } from './tidings.mjs';
 
-const PAGES = ['overview', 'live', 'providers', 'alerts', 'parked', 'dead'];
+const PAGES = ['overview', 'live', 'providers', 'alerts', 'parked', 'dead', 'audit'];
 const DOCS = resolve(import.meta.dirname, '../../docs/console');
 let tidings;
 let browser;
@@ -78,6 +78,22 @@ test('the overview says what needs attention', async () => {
   await section.getByText('dead-letters').waitFor();
   await page.getByRole('rowheader', { name: 'up' }).waitFor();
   assert.equal(await page.locator('canvas').count(), 3);
+  // Lines are drawn with the colors of the plots, and their last values are texts.
+  await eventually('two samples are drawn', () => page.evaluate(() => {
+    const canvases = [...document.querySelectorAll('canvas')];
+    const colors = canvases.map((canvas) => {
+      const { data } = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height);
+      const pixels = data.length / 4;
+      for (let pixel = 0; pixel < pixels; pixel += 1) {
+        const [red, green, blue, alpha] = data.subarray(4 * pixel, 4 * pixel + 4);
+        const most = Math.max(red, green, blue);
+        if (alpha > 200 && most - Math.min(red, green, blue) > 100) return true;
+      }
+      return false;
+    });
+    return colors.filter(Boolean).length >= 2;
+  }));
+  await page.getByText(/parked deliveries: \d/).waitFor();
   await page.getByRole('link', { name: /dead letters/ }).last().click();
   await page.getByRole('grid', { name: 'Dead letters' }).waitFor();
   check();
@@ -288,6 +304,14 @@ test('an operator pauses, resumes, sends a test message, replays and drops', asy
   await page.getByRole('button', { name: 'Yes, drop' }).click();
   await page.getByText(`${stored - 1} dropped.`).first().waitFor();
   assert.equal((await tidings.api('dead')).stored, 0);
+
+  await page.getByRole('link', { name: 'Audit' }).click();
+  const actions = page.getByRole('grid', { name: 'Actions' });
+  await actions.getByRole('row', { name: /bob .*provider-pause .*an upgrade/ }).waitFor();
+  await page.getByLabel('Text').fill('dead-drop');
+  await eventually('both drops are left', async () =>
+    (await actions.getAttribute('aria-rowcount')) === '3');
+  await assertAccessible(page, 'the audit page');
   check();
   await close();
 });

@@ -13,11 +13,13 @@
 
 mod audience;
 pub mod bearer;
+pub mod kubernetes_api;
 mod refusals;
 mod review_cache;
 mod reviews;
 mod token_review;
 mod tokens;
+mod user;
 mod users;
 
 use std::fmt;
@@ -35,6 +37,7 @@ use tidings_core::runtime::metrics::labels::AuthenticationOutcome as Outcome;
 pub use reviews::{Review, Reviewer, Reviews};
 pub use token_review::KubernetesReviewer;
 pub use tokens::Tokens;
+pub use user::User;
 pub use users::Users;
 
 use refusals::RefusalLog;
@@ -106,7 +109,10 @@ impl<R: Reviewer> Authentication<R> {
             return Ok((Outcome::Token, name));
         }
         match &self.reviews {
-            Some(reviews) => Ok((Outcome::Reviewed, reviews.user_of(token).await?)),
+            Some(reviews) => {
+                let user = reviews.user_of(token).await?;
+                Ok((Outcome::Reviewed, user.shown()))
+            }
             None => Err(Refusal::Unknown),
         }
     }

@@ -4,6 +4,8 @@ pub mod find;
 pub mod report;
 pub mod stored_event;
 
+use std::collections::BTreeSet;
+
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use tidings_core::Delivery;
@@ -123,7 +125,7 @@ async fn replay_all(arguments: &ChangeArguments) -> anyhow::Result<()> {
     if arguments.dry_run {
         return preview(&selected, "replayed");
     }
-    record_of_tool(&bus, arguments.action("dead-replay", selected.len())).await;
+    record_of_tool(&bus, arguments.action("dead-replay", &selected)).await;
     for stored in &selected {
         replay(&bus, stored.delivery()).await?;
         delete(&bus, stored.sequence).await?;
@@ -146,7 +148,7 @@ async fn drop_all(arguments: &DropArguments) -> anyhow::Result<()> {
             "{number} selected, none dropped: pass --yes to delete for good, or --dry-run to list"
         );
     }
-    let action = arguments.selected.action("dead-drop", selected.len());
+    let action = arguments.selected.action("dead-drop", &selected);
     record_of_tool(&bus, action).await;
     for stored in &selected {
         delete(&bus, stored.sequence).await?;
@@ -180,12 +182,31 @@ async fn select(arguments: &ChangeArguments) -> anyhow::Result<(Bus, Vec<StoredD
 }
 
 impl ChangeArguments {
-    fn action(&self, name: &'static str, count: usize) -> ManualAction {
+    fn action(&self, name: &'static str, selected: &[StoredDeadLetter]) -> ManualAction {
         ManualAction {
-            count,
+            count: selected.len(),
+            namespaces: namespaces(selected),
             ..ManualAction::on(name, self.filter.text())
         }
     }
+}
+
+/// The namespaces that dead letters name: those of Alerts and Providers, and `CLUSTER/NAMESPACE` of
+/// each object. None if an object is unknown.
+pub fn namespaces(selected: &[StoredDeadLetter]) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for stored in selected {
+        let delivery = stored.delivery();
+        let Some(event) = carried_event(&delivery) else {
+            return BTreeSet::new();
+        };
+        let object = event.involved_object.clone().unwrap_or_default();
+        let of_object = format!("{}/{}", event.cluster, object.namespace);
+        let alert = delivery.alert.clone().unwrap_or_default();
+        let provider = delivery.provider.clone().unwrap_or_default();
+        names.extend([of_object, alert.namespace, provider.namespace]);
+    }
+    names
 }
 
 /// Stores the delivery again, as its next generation. If a replay is interrupted and repeated, the

@@ -71,7 +71,7 @@ pub async fn run(arguments: TraceArguments) -> anyhow::Result<u8> {
     let bus = bus(&arguments.bus).await?;
     let facts = gather(&bus, &request).await?;
     let rules = loaded.as_ref().map(|loaded| &*loaded.rules);
-    let trace = assemble(&request, &facts, rules);
+    let trace = assemble(&request, &facts, rules, &|_| true);
     let lines = match arguments.output {
         Output::Json => vec![serde_json::to_string(&trace)?],
         Output::Text => render::lines(&trace),

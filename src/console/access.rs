@@ -1,4 +1,4 @@
-//! Who may use the console, from the headers of a request. Without I/O.
+//! Who may use the console, from the headers of a request.
 
 use std::fmt;
 use std::net::{Ipv4Addr, Ipv6Addr};
@@ -7,7 +7,11 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use axum::http::header::{HOST, HeaderName, ORIGIN};
 use axum::http::{HeaderMap, Uri};
-use tidings_ingest::authentication::{Tokens, bearer};
+use tidings_ingest::authentication::{
+    KubernetesReviewer, Refusal as TokenRefusal, Reviews, Tokens, User, bearer,
+};
+
+use super::permissions::{KubernetesAuthorizer, NoAnswer, Permissions, Verb};
 
 /// The header in which browsers say where a request comes from.
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
@@ -34,10 +38,14 @@ impl Role {
 /// Who sent a request. An extension of every request to the API.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// The name of the token; `None` if no tokens are set.
+    /// The name of the token or of the user; `None` if no tokens are set.
     pub name: Option<Arc<str>>,
-    /// What the caller may do.
+    /// What the caller may do in all namespaces.
     pub role: Role,
+    /// A user of the Kubernetes API, who may do more in some namespaces.
+    pub user: Option<Arc<User>>,
+    /// Whether the caller sees only what is in namespaces where the user may see it.
+    pub is_limited: bool,
 }
 
 /// Why a request is refused.
@@ -52,6 +60,21 @@ pub enum Refusal {
     Unauthenticated,
     /// The token has not the role that an action needs.
     NotAllowed,
+    /// The user may not do it in the namespace.
+    NotInNamespace,
+    /// The Kubernetes API cannot be asked.
+    Unavailable,
+}
+
+impl Refusal {
+    /// The number of causes.
+    pub const COUNT: usize = 6;
+}
+
+impl From<NoAnswer> for Refusal {
+    fn from(_: NoAnswer) -> Self {
+        Self::Unavailable
+    }
 }
 
 impl fmt::Display for Refusal {
@@ -63,6 +86,11 @@ impl fmt::Display for Refusal {
             Self::CrossSite => "the request comes from a page of another site",
             Self::Unauthenticated => "the request needs a valid bearer token",
             Self::NotAllowed => "an action needs a token of console.tokens.operate",
+            Self::NotInNamespace => {
+                "the user may not get, or for an action update, alerts and providers in the \
+                 namespace"
+            }
+            Self::Unavailable => "the Kubernetes API cannot be asked; try again",
         })
     }
 }
@@ -76,6 +104,36 @@ pub struct Access {
     pub view: Option<Arc<ArcSwap<Tokens>>>,
     /// Tokens that may also change something.
     pub operate: Option<Arc<ArcSwap<Tokens>>>,
+    /// Users of the Kubernetes API.
+    pub kubernetes: Option<Arc<Kubernetes>>,
+}
+
+/// Users of the Kubernetes API, and what they may do there.
+pub struct Kubernetes {
+    /// Knows whom a token belongs to.
+    pub reviews: Reviews<KubernetesReviewer>,
+    /// Knows what a user may do.
+    pub permissions: Permissions<KubernetesAuthorizer>,
+}
+
+impl Kubernetes {
+    async fn caller(&self, token: &str) -> Result<Caller, Refusal> {
+        let user = self.reviews.user_of(token).await;
+        let user = user.map_err(|refusal| match refusal {
+            TokenRefusal::Unavailable | TokenRefusal::Busy => Refusal::Unavailable,
+            TokenRefusal::Missing | TokenRefusal::Unknown | TokenRefusal::NotAllowed(_) => {
+                Refusal::Unauthenticated
+            }
+        })?;
+        let sees_all = self.permissions.may_in_all(&user, Verb::Get).await?;
+        let operates = sees_all && self.permissions.may_in_all(&user, Verb::Update).await?;
+        Ok(Caller {
+            name: Some(user.shown()),
+            role: if operates { Role::Operate } else { Role::View },
+            user: Some(user),
+            is_limited: !sees_all,
+        })
+    }
 }
 
 impl Access {
@@ -96,18 +154,30 @@ impl Access {
     /// Checks who sent a request to the API.
     ///
     /// # Errors
-    /// It comes from a page of another site, or has no valid token.
-    pub fn check(&self, headers: &HeaderMap) -> Result<Caller, Refusal> {
+    /// It comes from a page of another site, or has no valid token, or the Kubernetes API cannot be
+    /// asked about it.
+    pub async fn check(&self, headers: &HeaderMap) -> Result<Caller, Refusal> {
         if !is_from_own_page(headers) {
             return Err(Refusal::CrossSite);
         }
-        if self.view.is_none() && self.operate.is_none() {
+        if self.view.is_none() && self.operate.is_none() && self.kubernetes.is_none() {
             return Ok(Caller {
                 name: None,
                 role: Role::View,
+                user: None,
+                is_limited: false,
             });
         }
         let token = bearer::token(headers).map_err(|_| Refusal::Unauthenticated)?;
+        match (self.owner_of(token), &self.kubernetes) {
+            (Some(caller), _) => Ok(caller),
+            (None, Some(kubernetes)) => kubernetes.caller(token).await,
+            (None, None) => Err(Refusal::Unauthenticated),
+        }
+    }
+
+    /// The owner of a token of the settings.
+    fn owner_of(&self, token: &str) -> Option<Caller> {
         // Both lists are searched, so that the time does not depend on which one a token is in.
         let name_in = |tokens: &Option<Arc<ArcSwap<Tokens>>>| {
             let tokens = tokens.as_ref()?;
@@ -117,10 +187,14 @@ impl Access {
         let (name, role) = match (operate, view) {
             (Some(name), _) => (name, Role::Operate),
             (None, Some(name)) => (name, Role::View),
-            (None, None) => return Err(Refusal::Unauthenticated),
+            (None, None) => return None,
         };
-        let name = Some(name);
-        Ok(Caller { name, role })
+        Some(Caller {
+            name: Some(name),
+            role,
+            user: None,
+            is_limited: false,
+        })
     }
 
     fn is_own_name(&self, authority: &str) -> bool {

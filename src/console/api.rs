@@ -2,6 +2,7 @@
 
 mod action;
 mod alerts;
+mod audit;
 mod body;
 mod dead_letters;
 mod deliveries;
@@ -22,7 +23,9 @@ use axum::routing::{get, post};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::access::Caller;
 use super::problem::Problem;
+use super::visible::{Visible, namespace_of};
 use super::{Console, guard};
 
 /// What pages poll.
@@ -34,6 +37,8 @@ pub enum Polled {
     Alerts,
     /// `/api/deliveries`
     Deliveries(deliveries::Wanted),
+    /// `/api/audit`
+    Audit(audit::Wanted),
 }
 
 /// An answer, or why there is none.
@@ -48,6 +53,7 @@ pub fn router(console: Arc<Console>) -> Router<Arc<Console>> {
         .route("/providers", get(providers::list))
         .route("/alerts", get(alerts::list))
         .route("/deliveries", get(deliveries::list))
+        .route("/audit", get(audit::list))
         .route("/dead", get(dead_letters::list))
         .route("/dead/count", get(action::dead_letters::count))
         .route("/dead/{sequence}", get(dead_letters::show))
@@ -65,14 +71,54 @@ fn json(value: &impl Serialize) -> Answer {
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-/// An answer that all who poll share.
+/// An answer that all who poll share. A limited caller gets what `limit` leaves of it.
 async fn shared(
     console: &Console,
+    caller: &Caller,
     polled: Polled,
     read: impl AsyncFnOnce() -> anyhow::Result<Value>,
+    limit: impl AsyncFnOnce(Value) -> Result<Value, Problem>,
 ) -> Answer {
     let read = async || Ok(Bytes::from(serde_json::to_vec(&read().await?)?));
     let body = console.polled.get(polled, read).await?;
+    if caller.is_limited {
+        let all = serde_json::from_slice(&body).map_err(anyhow::Error::from)?;
+        return json(&limit(all).await?);
+    }
     let body = (*body).clone();
     Ok(([(CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// The rows of an answer.
+fn rows<'a>(answer: &'a mut Value, name: &str) -> Option<&'a mut Vec<Value>> {
+    answer.get_mut(name).and_then(Value::as_array_mut)
+}
+
+/// A text of a row; empty without one.
+fn text<'a>(row: &'a Value, name: &str) -> &'a str {
+    row[name].as_str().unwrap_or_default()
+}
+
+/// Keeps the rules in namespaces that the caller sees. Their last error can be one of a delivery
+/// that names other namespaces, too.
+async fn visible_rules(
+    console: &Console,
+    caller: &Caller,
+    rows: &mut Vec<Value>,
+) -> Result<Visible, Problem> {
+    let errors = rows.iter().map(|row| &row["seen"]["lastError"]);
+    let names = errors.flat_map(|error| ["alert", "provider"].map(|name| text(error, name)));
+    let others = names.map(|name| namespace_of(name).to_owned());
+    let all: Vec<_> = others.chain(console.namespaces_of_rules()).collect();
+    let visible = console.visible(caller, all).await?;
+    rows.retain(|row| visible.namespace(text(row, "namespace")));
+    for row in rows {
+        let error = &mut row["seen"]["lastError"];
+        let names = ["alert", "provider"].map(|name| text(error, name));
+        let is_visible = names.iter().all(|name| visible.name(name));
+        if !(is_visible && visible.cluster(text(error, "cluster"))) {
+            *error = Value::Null;
+        }
+    }
+    Ok(visible)
 }

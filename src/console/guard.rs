@@ -60,7 +60,7 @@ pub async fn api_request(
     next: Next,
 ) -> Response {
     let peer = request.extensions().get::<Peer>().copied();
-    let caller = match console.access.check(request.headers()) {
+    let caller = match console.access.check(request.headers()).await {
         Ok(caller) => caller,
         Err(refusal) => return refuse(&console, refusal, peer),
     };
@@ -75,8 +75,8 @@ pub async fn api_request(
     let outcome = response.extensions().get().copied();
     let outcome = outcome.unwrap_or(ConsoleOutcome::Answered);
     count(&console, outcome);
-    if outcome == ConsoleOutcome::NotAllowed {
-        log(&console, Refusal::NotAllowed, peer);
+    if let Some(refusal) = response.extensions().get::<Refusal>() {
+        log(&console, *refusal, peer);
     }
     response
 }
@@ -87,7 +87,8 @@ fn refuse(console: &Console, refusal: Refusal, peer: Option<Peer>) -> Response {
         match refusal {
             Refusal::WrongHost | Refusal::CrossSite => ConsoleOutcome::WrongHost,
             Refusal::Unauthenticated => ConsoleOutcome::Unauthenticated,
-            Refusal::NotAllowed => ConsoleOutcome::NotAllowed,
+            Refusal::NotAllowed | Refusal::NotInNamespace => ConsoleOutcome::NotAllowed,
+            Refusal::Unavailable => ConsoleOutcome::Failed,
         },
     );
     log(console, refusal, peer);

@@ -9,6 +9,7 @@ use tidings_core::runtime::codes::http as codes;
 use tidings_core::runtime::metrics::labels::ConsoleOutcome;
 
 use super::access::Refusal;
+use super::permissions::NoAnswer;
 
 /// Why a request has no answer.
 #[derive(Debug)]
@@ -35,6 +36,12 @@ impl From<anyhow::Error> for Problem {
     }
 }
 
+impl From<NoAnswer> for Problem {
+    fn from(problem: NoAnswer) -> Self {
+        Self::Refused(problem.into())
+    }
+}
+
 impl Problem {
     fn status(&self) -> (StatusCode, &'static str, ConsoleOutcome) {
         use ConsoleOutcome as Outcome;
@@ -54,6 +61,16 @@ impl Problem {
                 StatusCode::FORBIDDEN,
                 codes::ROLE_NOT_ALLOWED,
                 Outcome::NotAllowed,
+            ),
+            Self::Refused(Refusal::NotInNamespace) => (
+                StatusCode::FORBIDDEN,
+                codes::NAMESPACE_NOT_ALLOWED,
+                Outcome::NotAllowed,
+            ),
+            Self::Refused(Refusal::Unavailable) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                codes::AUTHENTICATION_UNAVAILABLE,
+                Outcome::Failed,
             ),
             Self::NotFound => (StatusCode::NOT_FOUND, codes::NOT_FOUND, Outcome::Invalid),
             Self::Method => (
@@ -120,6 +137,9 @@ impl IntoResponse for Problem {
             headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
         }
         response.extensions_mut().insert(outcome);
+        if let Self::Refused(refusal) = self {
+            response.extensions_mut().insert(refusal);
+        }
         response
     }
 }

@@ -21,6 +21,7 @@ use tidings_core::{Message as _, Outcome as Label};
 use tokio::sync::broadcast;
 use tokio_util::sync::CancellationToken;
 
+use super::visible::namespaces_of_outcome;
 use crate::command::tool::time;
 
 /// How many outcomes of the past are read at the start.
@@ -47,6 +48,8 @@ pub struct LiveOutcome {
     pub sequence: u64,
     /// The outcome as JSON.
     pub row: Value,
+    /// The namespaces of its Alert and its Provider.
+    pub namespaces: [String; 2],
 }
 
 /// Outcomes from some sequence on.
@@ -89,6 +92,10 @@ pub struct LastError {
     pub at: String,
     pub reason: String,
     pub detail: String,
+    /// The Alert, the Provider and the cluster of the event, of the delivery.
+    pub alert: String,
+    pub provider: String,
+    pub cluster: String,
 }
 
 /// The outcomes since the last sample.
@@ -167,7 +174,12 @@ impl Recent {
             let row = row(&outcome, published);
             let mut state = self.state.lock();
             state.add(&outcome, published, is_new);
-            let live = Arc::new(LiveOutcome { sequence, row });
+            let namespaces = namespaces_of_outcome(&outcome);
+            let live = Arc::new(LiveOutcome {
+                sequence,
+                row,
+                namespaces,
+            });
             state.keep(live.clone());
             if is_new {
                 // Within the lock, so that a new reader gets it once. Fails only without receivers.
@@ -228,6 +240,8 @@ impl State {
         let is = |label: Label| attempt.outcome == label.as_str();
         let (delivered, failed) = (is(Label::Delivered), is(Label::Retrying) || is(Label::Dead));
         let at = format!("{published:.3}");
+        let alert_name = format!("{}/{}", alert.namespace, alert.name);
+        let provider_name = format!("{}/{}", provider.namespace, provider.name);
         let note = |seen: &mut Seen, matched: Option<String>| {
             seen.last_match_at = matched.max(seen.last_match_at.take());
             if delivered {
@@ -238,6 +252,9 @@ impl State {
                     at: at.clone(),
                     reason: attempt.reason.clone(),
                     detail: cut_bytes(&attempt.detail, MAX_DETAIL_BYTES),
+                    alert: alert_name.clone(),
+                    provider: provider_name.clone(),
+                    cluster: outcome.cluster.clone(),
                 });
             }
         };
@@ -401,7 +418,12 @@ mod tests {
         let recent = Recent::default();
         let keep = |sequence| {
             let row = Value::Null;
-            let outcome = Arc::new(LiveOutcome { sequence, row });
+            let namespaces = Default::default();
+            let outcome = Arc::new(LiveOutcome {
+                sequence,
+                row,
+                namespaces,
+            });
             recent.state.lock().keep(outcome);
         };
         let past = |after| {

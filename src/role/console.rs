@@ -8,11 +8,16 @@ use tidings_core::bus::live_clusters::LiveClusters;
 use tidings_core::runtime::codes::log as codes;
 use tidings_core::runtime::http_server::connections::Connections;
 use tidings_core::runtime::http_server::tls::{TlsMetrics, TlsSettingNames};
+use tidings_core::runtime::kubernetes;
 use tidings_core::runtime::{config::Settings, http_server};
+use tidings_ingest::KubernetesReviewer;
+use tidings_ingest::authentication::{Reviews, Users};
 use tidings_workers::http::HttpClients;
 use tokio::net::TcpListener;
 
-use crate::console::{Access, Console, MAX_CONNECTIONS, Parts};
+use crate::console::{
+    Access, Console, Kubernetes, KubernetesAuthorizer, MAX_CONNECTIONS, Parts, Permissions,
+};
 use crate::process;
 use crate::role::rules::ActiveRules;
 use crate::role::{Context, secured};
@@ -31,8 +36,8 @@ pub async fn bind(settings: &Settings) -> anyhow::Result<Option<TcpListener>> {
 /// Starts to answer requests, if there is a listener.
 ///
 /// # Errors
-/// Certificate, tokens or a link template cannot be used.
-pub fn start(
+/// Certificate, tokens, a link template or the Kubernetes API cannot be used.
+pub async fn start(
     context: &Context,
     listener: Option<TcpListener>,
     bus: &Bus,
@@ -53,6 +58,7 @@ pub fn start(
         hosts: settings.hosts.clone(),
         view: tokens("console.tokens.view", &settings.tokens.view)?,
         operate: tokens("console.tokens.operate", &settings.tokens.operate)?,
+        kubernetes: kubernetes_users(context).await?,
     };
     let metrics = &context.metrics;
     let names = TlsSettingNames {
@@ -68,7 +74,7 @@ pub fn start(
     };
     let tls = secured::tls(context, &settings.tls, names, counted, MAX_CONNECTIONS)?;
     let address = listener.local_addr()?;
-    if settings.tokens.are_required() && tls.is_none() && !address.ip().is_loopback() {
+    if settings.needs_token() && tls.is_none() && !address.ip().is_loopback() {
         tracing::warn!(
             code = codes::TOKENS_WITHOUT_TLS,
             %address,
@@ -92,4 +98,23 @@ pub fn start(
         http_server::serve_with(listener, router, connections, tls, metrics.clone(), stop);
     context.tasks.spawn(serving);
     Ok(())
+}
+
+/// Users of the Kubernetes API, if the settings accept their tokens.
+async fn kubernetes_users(context: &Context) -> anyhow::Result<Option<Arc<Kubernetes>>> {
+    let settings = &context.settings;
+    if !settings.console.kubernetes.enabled {
+        return Ok(None);
+    }
+    let client = kubernetes::connect(settings.kubernetes.kubeconfig.as_deref()).await?;
+    let audiences = settings.console.kubernetes.audiences.clone();
+    let reviewer = KubernetesReviewer::new(client.clone(), audiences);
+    // Events are routed without it.
+    let check = context.health.warning_check("console-token-review");
+    let reviews = Reviews::new(reviewer, Users::new(&[]), check).with_groups();
+    let permissions = Permissions::new(KubernetesAuthorizer::new(client));
+    Ok(Some(Arc::new(Kubernetes {
+        reviews,
+        permissions,
+    })))
 }

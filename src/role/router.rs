@@ -78,7 +78,7 @@ pub async fn run(arguments: RouterArguments) -> anyhow::Result<()> {
             rules::answer_names(context, &bus, &rules).await?;
             let clusters = clusters::start(context, &bus);
             let http_clients = worker::http_clients(context)?;
-            console::start(context, listener, &bus, &rules, &clusters, &http_clients)?;
+            console::start(context, listener, &bus, &rules, &clusters, &http_clients).await?;
             start(context, &bus, &rules, clusters, &http_clients).await
         })
         .await

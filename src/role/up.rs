@@ -131,7 +131,8 @@ async fn run_roles(
                 &rules,
                 &clusters,
                 &http_clients,
-            )?;
+            )
+            .await?;
             router::start(context, &bus, &rules, clusters.clone(), &http_clients).await?;
             worker::start(context, &bus, &rules, clusters, http_clients).await
         })

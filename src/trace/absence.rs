@@ -19,7 +19,12 @@ const MOST_CLUSTERS: usize = 20;
 const SEVERITY: &str = "error";
 
 /// What explains the absence.
-pub fn explain(request: &Request, facts: &Facts, rules: Option<&Rules>) -> Absence {
+pub fn explain(
+    request: &Request,
+    facts: &Facts,
+    rules: Option<&Rules>,
+    shows: &dyn Fn(&str) -> bool,
+) -> Absence {
     let report = Report::new(&facts.reading, Known::default());
     let last = facts.earlier.last();
     let named = request.cluster.as_deref();
@@ -36,7 +41,7 @@ pub fn explain(request: &Request, facts: &Facts, rules: Option<&Rules>) -> Absen
     );
     let (mut would_match, mut other_alerts) = (Vec::new(), 0);
     if let (Some(rules), Some(event)) = (rules, &tried) {
-        (would_match, other_alerts) = verdicts(event, facts, rules);
+        (would_match, other_alerts) = verdicts(event, facts, rules, shows);
     }
     Absence {
         last_events: facts.earlier.iter().map(summary).collect(),
@@ -84,11 +89,17 @@ fn tried(request: &Request, last: Option<&FoundEvent>, cluster: Option<&str>) ->
 }
 
 /// The verdicts of the Alerts that name the object, and the number of the others.
-fn verdicts(event: &Event, facts: &Facts, rules: &Rules) -> (Vec<AlertVerdict>, usize) {
+fn verdicts(
+    event: &Event,
+    facts: &Facts,
+    rules: &Rules,
+    shows: &dyn Fn(&str) -> bool,
+) -> (Vec<AlertVerdict>, usize) {
     let clusters = &facts.reading.clusters;
     let explained = explain_verdicts(rules, event, clusters, PlanContext::default());
     let (others, named): (Vec<_>, Vec<_>) = explained
         .into_iter()
+        .filter(|explanation| shows(&explanation.alert))
         .partition(|explanation| explanation.verdict == Verdict::NoEventSourceMatches);
     let named = named.into_iter().map(recomputed);
     (named.collect(), others.len())

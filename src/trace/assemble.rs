@@ -23,16 +23,22 @@ const MOST_VERDICTS: usize = 200;
 /// The most bytes of a message.
 const MOST_OF_A_MESSAGE: usize = 1024;
 
-/// Assembles the trace. Without rules, only verdicts that deliveries prove are known.
-pub fn assemble(request: &Request, facts: &Facts, rules: Option<&Rules>) -> Trace {
+/// Assembles the trace. Without rules, only verdicts that deliveries prove are known. `shows` says
+/// of which Alerts the verdicts are part of it.
+pub fn assemble(
+    request: &Request,
+    facts: &Facts,
+    rules: Option<&Rules>,
+    shows: &dyn Fn(&str) -> bool,
+) -> Trace {
     let events: Vec<_> = facts
         .events
         .iter()
-        .map(|found| event_trace(found, facts, rules))
+        .map(|found| event_trace(found, facts, rules, shows))
         .collect();
     let absence = events
         .is_empty()
-        .then(|| absence::explain(request, facts, rules));
+        .then(|| absence::explain(request, facts, rules, shows));
     let notes = notes(request, facts, rules, &events);
     Trace {
         query: request.query.text(),
@@ -44,13 +50,20 @@ pub fn assemble(request: &Request, facts: &Facts, rules: Option<&Rules>) -> Trac
     }
 }
 
-fn event_trace(found: &FoundEvent, facts: &Facts, rules: Option<&Rules>) -> EventTrace {
+fn event_trace(
+    found: &FoundEvent,
+    facts: &Facts,
+    rules: Option<&Rules>,
+    shows: &dyn Fn(&str) -> bool,
+) -> EventTrace {
     let deliveries = deliveries_of(&found.event.id, facts);
     let explanations = rules
         .filter(|_| found.event.involved_object.is_some())
         .map(|rules| {
             let clusters = &facts.reading.clusters;
-            explain(rules, &found.event, clusters, PlanContext::default())
+            let mut all = explain(rules, &found.event, clusters, PlanContext::default());
+            all.retain(|explanation| shows(&explanation.alert));
+            all
         });
     let mut verdicts = verdicts(explanations.unwrap_or_default(), &deliveries);
     let verdicts_left_out = verdicts.len().saturating_sub(MOST_VERDICTS);

@@ -3,6 +3,7 @@
 mod api_server;
 mod api_server_outage;
 mod bed;
+mod console;
 mod crds;
 mod deploy;
 mod events;

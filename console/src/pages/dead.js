@@ -9,6 +9,8 @@ import { Table } from '../table.js';
 import { clock, contains } from '../text.js';
 
 const MOST_ROWS = 10_000;
+// A page can have few rows, or none, if most dead letters are of other namespaces.
+const MOST_PAGES = 20;
 const PAGE = 1000;
 
 const reasonOf = (row) => html`<${State} kind="bad">${row.reason}</${State}>`;
@@ -32,14 +34,17 @@ function useDeadLetters(fail, version) {
     (async () => {
       let rows = [];
       let after;
+      let pages = 0;
       do {
         const parameters = { order: 'newest', after, limit: PAGE };
         const page = await get('dead', parameters, { signal: abort.signal });
         rows = rows.concat(page.deadLetters);
         after = page.next;
+        pages += 1;
         const isComplete = after == null;
-        setState({ rows, stored: page.stored, isComplete });
-      } while (after != null && rows.length < MOST_ROWS);
+        // Who sees some namespaces only does not get the number of all.
+        setState({ rows, stored: page.stored ?? rows.length, isComplete });
+      } while (after != null && rows.length < MOST_ROWS && pages < MOST_PAGES);
     })().catch((problem) => {
       if (problem.name === 'AbortError') return;
       setError(problem);

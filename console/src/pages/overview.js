@@ -79,10 +79,24 @@ function Clusters({ clusters }) {
     </tr>`)}</tbody></table>`;
 }
 
+// For users who see some namespaces only.
+function Limited({ status }) {
+  return html`<section aria-label="Needs attention"><h2>Needs attention</h2>
+      <${Problems} status=${status} /></section>
+    <section aria-label="Numbers" class="numbers">
+      <a href=${link('providers')}><strong>${status.circuits.length}</strong> open circuits</a>
+    </section>
+    <p>This is about the namespaces that you may see. Plots and counts are about all of them, and
+      shown to those who may see all.</p>
+    <section aria-label="What runs" class="tables">
+      <${Processes} processes=${status.processes} /></section>`;
+}
+
 export function Overview({ fail }) {
   const { value, error } = usePolled('overview', {}, 5, fail);
   if (!value) return html`<${Problem} error=${error} />`;
-  const { status, samples } = value;
+  const { status, samples, isLimited } = value;
+  if (isLimited) return html`<${Problem} error=${error} /><${Limited} status=${status} />`;
   return html`<${Problem} error=${error} />
     <section aria-label="Needs attention"><h2>Needs attention</h2>
       <${Problems} status=${status} /></section>

@@ -17,6 +17,8 @@ use crate::wire::AuditRecord;
 
 /// The longest text of a record.
 const MAX_TEXT: usize = 1000;
+/// The most namespaces of a record.
+const MOST_NAMESPACES: usize = 50;
 /// The stream holds less than this.
 const MOST_BYTES: u64 = 256 << 20;
 /// Reading ends after this time.
@@ -46,6 +48,10 @@ impl Bus {
             &mut record.detail,
         ] {
             *text = cut_bytes(text, MAX_TEXT);
+        }
+        let is_long = |name: &String| name.len() > MAX_TEXT;
+        if record.namespaces.len() > MOST_NAMESPACES || record.namespaces.iter().any(is_long) {
+            record.namespaces.clear();
         }
         let message = PublishMessage::build().payload(self.encoded(&record).await?);
         Ok(self

@@ -277,9 +277,14 @@ pub mod log {
             "A sender's token is valid; `sender` is the name of the token or the user.";
         TOKEN_REVIEW_FAILED, "token-review-failed", "warn",
             "The Kubernetes API does not review tokens, see `error`. Senders whose tokens are not \
-             known yet get 503. Check the API server, and that ingest may create `tokenreviews`.";
+             known yet get 503, and so do callers of the console. Check the API server, and that \
+             the account may create `tokenreviews`.";
         TOKEN_REVIEW_RECOVERED, "token-review-recovered", "info",
             "The Kubernetes API reviews tokens again.";
+        ACCESS_REVIEW_FAILED, "access-review-failed", "warn",
+            "The Kubernetes API does not say what callers of the console may do, see `error`. They \
+             get 503. Check the API server, and that the account may create \
+             `subjectaccessreviews`.";
         CONSOLE_REFUSED, "console-refused", "warn",
             "The console refused a request, see `reason` and `peer`. Repeated lines are left out.";
         CONSOLE_ACTION, "console-action", "info",
@@ -484,6 +489,9 @@ pub mod http {
             "The console does not answer requests from pages of other sites.";
         ROLE_NOT_ALLOWED, "role-not-allowed", "403",
             "An action on the console needs a token of `console.tokens.operate`.";
+        NAMESPACE_NOT_ALLOWED, "namespace-not-allowed", "403",
+            "The user may not get, or for an action update, `alerts` and `providers` in the \
+             namespace: see [the console](../console.md#with-kubernetes).";
         INVALID_PARAMETER, "invalid-parameter", "400",
             "A parameter or the body of a request to the console is invalid. `error` names it.";
         CONSOLE_BUSY, "console-busy", "503",
@@ -506,7 +514,8 @@ pub mod http {
         BUS_UNAVAILABLE, "bus-unavailable", "503",
             "The bus cannot be reached or did not confirm in time. Send the event again.";
         AUTHENTICATION_UNAVAILABLE, "authentication-unavailable", "503",
-            "The Kubernetes API cannot be asked about the token. Send the event again.";
+            "The Kubernetes API cannot be asked about the token, or about what its user may do. \
+             Send the request again.";
         MEMORY_FULL, "memory-full", "503",
             "Events in memory reached their limit. Send the event again.";
         STORAGE_FULL, "storage-full", "503",

@@ -33,7 +33,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use addresses::AddressSettings;
-pub use console::{ConsoleSettings, ConsoleTokens};
+pub use console::{ConsoleKubernetes, ConsoleSettings, ConsoleTokens};
 pub use ingest::{
     AuthSettings, IngestSettings, KubernetesEventsSettings, TeeSettings, TokenReviewSettings,
 };

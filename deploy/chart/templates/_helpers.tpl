@@ -136,6 +136,12 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- $_ := set $settings "ingest" (dict "auth" (dict "token_review" $review)) -}}
 {{- end -}}
 {{- end -}}
+{{- with .Values.console -}}
+{{- if and .enabled .kubernetes.enabled (ne (join "," .kubernetes.audiences) "tidings") -}}
+{{- $audiences := dict "audiences" .kubernetes.audiences -}}
+{{- $_ := set $settings "console" (dict "kubernetes" $audiences) -}}
+{{- end -}}
+{{- end -}}
 {{- if ne .Values.mode "standard" -}}
 {{- $_ := set $settings "data" "/var/lib/tidings" -}}
 {{- end -}}
@@ -311,7 +317,7 @@ securityContext:
 {{- /* Whether other pods can reach the console. */ -}}
 {{- define "tidings.consoleIsServed" -}}
 {{- with .Values.console -}}
-{{- $has_tokens := or .viewTokensSecret .operateTokensSecret -}}
+{{- $has_tokens := or .viewTokensSecret .operateTokensSecret .kubernetes.enabled -}}
 {{- if and .enabled $has_tokens (ne $.Values.mode "member") }}true{{ end -}}
 {{- end -}}
 {{- end -}}
@@ -330,6 +336,10 @@ securityContext:
 {{- if .operateTokensSecret }}
 - name: TIDINGS_CONSOLE__TOKENS__OPERATE
   value: /run/secrets/tidings-console-operate
+{{- end }}
+{{- if .kubernetes.enabled }}
+- name: TIDINGS_CONSOLE__KUBERNETES__ENABLED
+  value: "true"
 {{- end }}
 {{- if .tlsSecret }}
 - name: TIDINGS_CONSOLE__TLS__CERT

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::Refusal;
 use super::tokens::TokenHash;
+use super::user::User;
 
 /// How long an accepted token is not asked about again. So long a deleted account may send.
 const ACCEPTED_FOR: Duration = Duration::from_secs(60);
@@ -15,19 +16,38 @@ const REFUSED_FOR: Duration = Duration::from_secs(10);
 const MAX_TOKENS: usize = 2048;
 
 /// The user of a token, or why it is refused.
-pub(super) type Known = Result<Arc<str>, Refusal>;
+pub type Known = Result<Arc<User>, Refusal>;
 
 /// Accepted and refused tokens. They are apart, so that invalid tokens displace no valid one.
-#[derive(Default)]
 pub(super) struct ReviewCache {
     accepted: Half,
     refused: Half,
 }
 
-#[derive(Default)]
-struct Half(HashMap<TokenHash, (Known, Instant)>);
+struct Half {
+    tokens: HashMap<TokenHash, (Known, Instant)>,
+    most: usize,
+}
+
+impl Default for ReviewCache {
+    fn default() -> Self {
+        Self::new(MAX_TOKENS)
+    }
+}
 
 impl ReviewCache {
+    /// Keeps at most `most` accepted tokens.
+    pub(super) fn new(most: usize) -> Self {
+        let half = |most| Half {
+            tokens: HashMap::new(),
+            most,
+        };
+        Self {
+            accepted: half(most),
+            refused: half(MAX_TOKENS),
+        }
+    }
+
     /// What is known of a token.
     pub(super) fn get(&self, token: &TokenHash, now: Instant) -> Option<Known> {
         self.accepted
@@ -39,11 +59,11 @@ impl ReviewCache {
     pub(super) fn put(&mut self, token: TokenHash, known: Known, now: Instant) {
         match known {
             Ok(_) => {
-                self.refused.0.remove(&token);
+                self.refused.tokens.remove(&token);
                 self.accepted.put(token, known, now, now + ACCEPTED_FOR);
             }
             Err(_) => {
-                self.accepted.0.remove(&token);
+                self.accepted.tokens.remove(&token);
                 self.refused.put(token, known, now, now + REFUSED_FOR);
             }
         }
@@ -52,27 +72,33 @@ impl ReviewCache {
 
 impl Half {
     fn get(&self, token: &TokenHash, now: Instant) -> Option<Known> {
-        let (known, end) = self.0.get(token)?;
+        let (known, end) = self.tokens.get(token)?;
         (now < *end).then(|| known.clone())
     }
 
     fn put(&mut self, token: TokenHash, known: Known, now: Instant, end: Instant) {
-        if self.0.len() >= MAX_TOKENS && !self.0.contains_key(&token) {
-            self.0.retain(|_, (_, end)| now < *end);
+        let is_full =
+            |half: &Self| half.tokens.len() >= half.most && !half.tokens.contains_key(&token);
+        if is_full(self) {
+            self.tokens.retain(|_, (_, end)| now < *end);
         }
-        if self.0.len() >= MAX_TOKENS && !self.0.contains_key(&token) {
-            let first = self.0.iter().min_by_key(|(_, (_, end))| *end);
+        if is_full(self) {
+            let first = self.tokens.iter().min_by_key(|(_, (_, end))| *end);
             if let Some(first) = first.map(|(token, _)| *token) {
-                self.0.remove(&first);
+                self.tokens.remove(&first);
             }
         }
-        self.0.insert(token, (known, end));
+        self.tokens.insert(token, (known, end));
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn user() -> Known {
+        Ok(Arc::new(User::default()))
+    }
 
     fn token(number: usize) -> TokenHash {
         let mut token = [0; 32];
@@ -84,7 +110,7 @@ mod tests {
     fn what_is_known_ends_and_is_replaced() {
         let (mut cache, start) = (ReviewCache::default(), Instant::now());
         let after = |seconds| start + Duration::from_secs(seconds);
-        let user = Ok(Arc::from("user"));
+        let user = user();
         cache.put(token(1), user.clone(), start);
         cache.put(token(2), Err(Refusal::Unknown), start);
         assert_eq!(cache.get(&token(1), after(59)), Some(user.clone()));
@@ -100,13 +126,13 @@ mod tests {
     #[test]
     fn invalid_tokens_displace_each_other_and_no_valid_one() {
         let (mut cache, start) = (ReviewCache::default(), Instant::now());
-        cache.put(token(0), Ok(Arc::from("user")), start);
+        cache.put(token(0), user(), start);
         for number in 1..=MAX_TOKENS + 10 {
             let now = start + Duration::from_micros(number as u64);
             cache.put(token(number), Err(Refusal::Unknown), now);
         }
         let now = start + Duration::from_secs(1);
-        assert_eq!(cache.refused.0.len(), MAX_TOKENS);
+        assert_eq!(cache.refused.tokens.len(), MAX_TOKENS);
         assert!(cache.get(&token(0), now).is_some());
         assert_eq!(cache.get(&token(1), now), None);
         assert!(cache.get(&token(MAX_TOKENS + 10), now).is_some());

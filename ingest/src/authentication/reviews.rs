@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use super::Refusal;
 use super::review_cache::{Known, ReviewCache};
 use super::tokens::hash;
+use super::user::User;
 use super::users::Users;
 
 /// The time limit of a review. With the wait for its turn it is less than the 5 s after which
@@ -24,6 +25,8 @@ const TIMEOUT: Duration = Duration::from_secs(2);
 const TURN_TIMEOUT: Duration = Duration::from_secs(1);
 /// The most reviews at a time.
 const MOST_REVIEWS: usize = 16;
+/// The most users that are kept with their groups.
+const MOST_WITH_GROUPS: usize = 256;
 /// The pause between two probes while the reviewer does not answer.
 const PROBE_PAUSE: Duration = Duration::from_secs(2);
 /// A token that nobody has. Any answer about it shows that the reviewer works.
@@ -44,7 +47,7 @@ pub trait Reviewer: Send + Sync + 'static {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Review {
     /// It is valid for an audience of ours, and belongs to this user.
-    Valid(String),
+    Valid(User),
     /// It is not valid.
     Invalid,
 }
@@ -57,6 +60,7 @@ pub struct Reviews<R> {
     turns: Semaphore,
     check: Check,
     pace: Mutex<LogPace>,
+    keeps_groups: bool,
 }
 
 impl<R: Reviewer> Reviews<R> {
@@ -69,6 +73,17 @@ impl<R: Reviewer> Reviews<R> {
             turns: Semaphore::new(MOST_REVIEWS),
             check,
             pace: Mutex::default(),
+            keeps_groups: false,
+        }
+    }
+
+    /// Also keeps the groups of users, which decide what they may do. Then fewer users are kept.
+    #[must_use]
+    pub fn with_groups(self) -> Self {
+        Self {
+            keeps_groups: true,
+            known: Mutex::new(ReviewCache::new(MOST_WITH_GROUPS)),
+            ..self
         }
     }
 
@@ -93,7 +108,7 @@ impl<R: Reviewer> Reviews<R> {
     /// # Errors
     /// The token is not valid, its user may not send, too many others are being reviewed, or the
     /// reviewer does not answer in time.
-    pub(super) async fn user_of(&self, token: &str) -> Known {
+    pub async fn user_of(&self, token: &str) -> Known {
         let hash = hash(token);
         if let Some(known) = self.get(&hash) {
             return known;
@@ -124,15 +139,13 @@ impl<R: Reviewer> Reviews<R> {
     fn decide(&self, review: Review) -> Known {
         match review {
             Review::Invalid => Err(Refusal::Unknown),
-            Review::Valid(user) => {
-                let is_allowed = self.users.include(&user);
-                let user = Arc::from(user.chars().take(300).collect::<String>());
-                if is_allowed {
-                    Ok(user)
-                } else {
-                    Err(Refusal::NotAllowed(user))
-                }
+            Review::Valid(user) if !self.users.include(&user.name) => {
+                Err(Refusal::NotAllowed(user.shown()))
             }
+            Review::Valid(user) if !self.keeps_groups => Ok(Arc::new(user.name_only())),
+            // Without some of its groups it could be another user to the API.
+            Review::Valid(user) if !user.is_small() => Err(Refusal::NotAllowed(user.shown())),
+            Review::Valid(user) => Ok(Arc::new(user)),
         }
     }
 

@@ -31,7 +31,11 @@ impl Reviewer for Scripted {
                 tokio::time::sleep(Duration::from_millis(1500)).await;
                 Ok(Review::Invalid)
             }
-            token if token.starts_with("user-") => Ok(Review::Valid(token.to_owned())),
+            token if token.starts_with("user-") => Ok(Review::Valid(User {
+                name: token.to_owned(),
+                groups: vec!["all".to_owned()],
+                ..User::default()
+            })),
             _ => Ok(Review::Invalid),
         }
     }

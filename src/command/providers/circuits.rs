@@ -95,7 +95,7 @@ async fn pause(arguments: &PauseArguments) -> anyhow::Result<()> {
     }
     let name = format!("{}/{}", destination.namespace, destination.provider);
     let detail = arguments.reason.clone();
-    let action = ManualAction::on("provider-pause", &name);
+    let action = ManualAction::on_provider("provider-pause", &destination);
     record_of_tool(&bus, ManualAction { detail, ..action }).await;
     pause_now(&bus, &circuits, &destination, &arguments.reason).await?;
     print_line(&format!(
@@ -126,7 +126,11 @@ async fn resume(arguments: &ResumeArguments) -> anyhow::Result<()> {
     let stored = circuits.all().await?;
     require(&bus, &stored, &destination).await?;
     let name = format!("{}/{}", destination.namespace, destination.provider);
-    record_of_tool(&bus, ManualAction::on("provider-resume", &name)).await;
+    record_of_tool(
+        &bus,
+        ManualAction::on_provider("provider-resume", &destination),
+    )
+    .await;
     let woken = resume_now(&bus, &circuits, &stored, &destination, arguments.force).await?;
     print_line(&format!(
         "provider {name} resumed, {} woken",

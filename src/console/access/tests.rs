@@ -1,4 +1,5 @@
 use axum::http::HeaderValue;
+use futures::executor::block_on;
 
 use super::*;
 
@@ -58,11 +59,13 @@ fn requests_from_pages_of_other_sites_are_refused() {
     let check = |more: &[(&'static str, &'static str)]| {
         let mut pairs = vec![host];
         pairs.extend_from_slice(more);
-        Access::default().check(&headers(&pairs))
+        block_on(Access::default().check(&headers(&pairs)))
     };
     let viewer = Caller {
         name: None,
         role: Role::View,
+        user: None,
+        is_limited: false,
     };
     for own in [
         &[][..],
@@ -104,12 +107,13 @@ fn a_token_has_the_role_of_its_list() {
         hosts: Vec::new(),
         view: tokens("view", format!("ann {VIEW}\nboth {OPERATE}\n")),
         operate: tokens("operate", format!("bob {OPERATE}\n")),
+        kubernetes: None,
     };
     std::fs::remove_dir_all(&folder).unwrap();
     let check = |value: &str| {
         let mut headers = headers(&[("host", "localhost")]);
         headers.insert("authorization", HeaderValue::from_str(value).unwrap());
-        let checked = access.check(&headers);
+        let checked = block_on(access.check(&headers));
         checked.map(|caller| (caller.name.unwrap_or_default().to_string(), caller.role))
     };
     assert_eq!(
@@ -123,6 +127,6 @@ fn a_token_has_the_role_of_its_list() {
     for value in ["", "Bearer another-token-0123456789", "Basic YTpi"] {
         assert_eq!(check(value), Err(Refusal::Unauthenticated), "{value}");
     }
-    let none = access.check(&headers(&[("host", "localhost")]));
+    let none = block_on(access.check(&headers(&[("host", "localhost")])));
     assert_eq!(none, Err(Refusal::Unauthenticated));
 }

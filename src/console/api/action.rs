@@ -24,11 +24,13 @@ use crate::audit::{Actor, ManualAction, record};
 use crate::console::Console;
 use crate::console::access::{Caller, Refusal, Role};
 use crate::console::problem::Problem;
+use crate::console::visible::Permit;
 
 /// The longest body of an action.
 const MAX_BODY_BYTES: usize = 64 << 10;
 
-/// The paths of actions. The layer is around all of them, so that none can forget the role.
+/// The paths of actions. The layer is around all of them, so that none can forget the role. What a
+/// user of the Kubernetes API may do is decided by namespace: nothing is done without a permit.
 pub fn router() -> Router<Arc<Console>> {
     Router::new()
         .route("/providers/pause", post(providers::pause))
@@ -43,35 +45,42 @@ pub fn router() -> Router<Arc<Console>> {
 
 async fn only_operators(request: Request, next: Next) -> Response {
     let caller = request.extensions().get::<Caller>();
-    match caller.map(|caller| caller.role) {
-        Some(Role::Operate) => next.run(request).await,
-        Some(Role::View) | None => Problem::Refused(Refusal::NotAllowed).into_response(),
+    let may_ask = |caller: &Caller| caller.role == Role::Operate || caller.user.is_some();
+    match caller.is_some_and(may_ask) {
+        true => next.run(request).await,
+        false => Problem::Refused(Refusal::NotAllowed).into_response(),
     }
 }
 
 /// Who asks for an action.
 struct Operator {
     console: Arc<Console>,
+    caller: Caller,
     who: String,
     peer: String,
 }
 
 impl Operator {
-    fn of(console: Arc<Console>, request: &Request) -> Self {
-        let extensions = request.extensions();
-        let name = extensions.get::<Caller>();
-        let name = name.and_then(|caller| caller.name.as_deref());
-        let peer = extensions.get::<Peer>();
+    fn of(console: Arc<Console>, caller: Caller, request: &Request) -> Self {
+        let peer = request.extensions().get::<Peer>();
         Self {
             console,
-            who: name.unwrap_or_default().to_owned(),
+            who: caller.name.as_deref().unwrap_or_default().to_owned(),
+            caller,
             peer: peer.map_or_else(String::new, |Peer(address)| address.ip().to_string()),
         }
+    }
+
+    /// Permits an action on something in these namespaces.
+    async fn permit<const N: usize>(&self, namespaces: [&str; N]) -> Result<Permit, Problem> {
+        let namespaces = namespaces.map(str::to_owned).into();
+        self.console.permit(&self.caller, namespaces).await
     }
 
     /// Records an action, and then does it.
     async fn act(
         self,
+        _permit: Permit,
         action: ManualAction,
         act: impl Future<Output = anyhow::Result<Value>> + Send + 'static,
     ) -> Answer {

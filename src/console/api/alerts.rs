@@ -1,22 +1,51 @@
 //! `/api/alerts`: the Alerts of the rules, with their problems and what was last seen of them.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{RawQuery, State};
 use serde_json::{Value, json};
 use tidings_rules::{Alert, EventSource, Problem, Rules};
 
-use super::{Answer, Polled, shared};
+use super::{Answer, Polled, rows, shared, visible_rules};
 use crate::console::Console;
+use crate::console::access::Caller;
+use crate::console::problem::Problem as Refused;
 use crate::console::query::Query;
 
 /// The most problems of one object, and of all rules, that are shown.
 const MOST_OF_OBJECT: usize = 10;
 const MOST_PROBLEMS: usize = 1000;
 
-pub async fn list(State(console): State<Arc<Console>>, RawQuery(query): RawQuery) -> Answer {
+pub async fn list(
+    State(console): State<Arc<Console>>,
+    Extension(caller): Extension<Caller>,
+    RawQuery(query): RawQuery,
+) -> Answer {
     Query::read(query.as_deref(), &[])?;
-    shared(&console, Polled::Alerts, async || Ok(alerts(&console))).await
+    let read = async || Ok(alerts(&console));
+    let limit = async |all| limited(&console, &caller, all).await;
+    shared(&console, &caller, Polled::Alerts, read, limit).await
+}
+
+/// The Alerts that a limited caller sees, and the problems of rules that it sees. A problem of a
+/// source can name any.
+async fn limited(console: &Console, caller: &Caller, mut all: Value) -> Result<Value, Refused> {
+    let Some(rows) = rows(&mut all, "alerts") else {
+        return Ok(all);
+    };
+    let visible = visible_rules(console, caller, rows).await?;
+    let rules = console.parts.rules.current();
+    let own = rules.entries().iter();
+    let own = own.filter(|entry| visible.namespace(&entry.identity.namespace));
+    let own: HashSet<String> = own.map(|entry| entry.identity.to_string()).collect();
+    let is_own = |problem: &&Problem| problem.object.as_ref().is_some_and(|it| own.contains(it));
+    let problems_of_own = rules.problems().iter().filter(is_own);
+    let problems_of_own: Vec<_> = problems_of_own.cloned().collect();
+    all["problems"] = json!(problems(&problems_of_own, MOST_PROBLEMS));
+    all["sourceProblem"] = Value::Null;
+    Ok(all)
 }
 
 fn alerts(console: &Console) -> Value {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Path, RawQuery, State};
 use serde_json::{Value, json};
 use tidings_core::model::excerpt::carried_event;
@@ -13,8 +14,10 @@ use crate::command::dead_letters::report;
 use crate::command::dead_letters::stored_event::StoredEvent;
 use crate::command::tool::time;
 use crate::console::Console;
+use crate::console::access::Caller;
 use crate::console::problem::Problem;
 use crate::console::query::Query;
+use crate::console::visible::{namespace_of_event, namespaces_of, namespaces_of_rules};
 
 /// The parameters of a page.
 const KNOWN: [&str; 7] = [
@@ -29,7 +32,11 @@ const MOST_BYTES: usize = 4 << 20;
 /// The longest detail in a list.
 const MAX_DETAIL_BYTES: usize = 500;
 
-pub async fn list(State(console): State<Arc<Console>>, RawQuery(query): RawQuery) -> Answer {
+pub async fn list(
+    State(console): State<Arc<Console>>,
+    Extension(caller): Extension<Caller>,
+    RawQuery(query): RawQuery,
+) -> Answer {
     let query = Query::read(query.as_deref(), &KNOWN)?;
     let is_newest_first = match query.text("order").as_deref() {
         None | Some("oldest") => false,
@@ -56,19 +63,40 @@ pub async fn list(State(console): State<Arc<Console>>, RawQuery(query): RawQuery
     let checked = filter.check();
     checked.map_err(|error| Problem::Invalid(error.to_string()))?;
     let bus = &console.parts.bus;
-    let page = match is_newest_first {
+    let mut page = match is_newest_first {
         true => find_newest(bus, &filter, part).await?,
         false => find_page(bus, &filter, part).await?,
     };
+    keep_visible(&console, &caller, &mut page.found).await?;
     json(&json!({
         "deadLetters": page.found.iter().map(row).collect::<Vec<_>>(),
         "next": page.next,
-        "stored": page.stored,
+        "stored": (!caller.is_limited).then_some(page.stored),
     }))
+}
+
+/// Keeps the dead letters that the caller sees.
+pub(super) async fn keep_visible(
+    console: &Console,
+    caller: &Caller,
+    found: &mut Vec<StoredDeadLetter>,
+) -> Result<(), Problem> {
+    let named = found
+        .iter()
+        .filter_map(|stored| stored.dead_letter.delivery.as_ref());
+    let visible = console
+        .visible(caller, named.flat_map(namespaces_of))
+        .await?;
+    found.retain(|stored| {
+        let delivery = stored.dead_letter.delivery.as_ref();
+        visible.is_all() || delivery.is_some_and(|delivery| visible.delivery(delivery))
+    });
+    Ok(())
 }
 
 pub async fn show(
     State(console): State<Arc<Console>>,
+    Extension(caller): Extension<Caller>,
     Path(sequence): Path<String>,
     RawQuery(query): RawQuery,
 ) -> Answer {
@@ -87,6 +115,16 @@ pub async fn show(
     let stored = stored.filter(|stored| stored.sequence == sequence);
     let stored = stored.ok_or(Problem::NotFound)?;
     let event = StoredEvent::find(bus, stored.delivery()).await;
+    // The delivery of a large event carries an excerpt, or, planned by an older version, none.
+    let delivery = stored.delivery();
+    let object = event.known().map(namespace_of_event);
+    let named = namespaces_of_rules(&delivery).into_iter().chain(object);
+    let visible = console.visible(&caller, named).await?;
+    let sees_event = event.known().is_some_and(|event| visible.event(event));
+    let is_visible = sees_event && visible.rules_of(&delivery);
+    if !(visible.is_all() || is_visible) {
+        return Err(Problem::NotFound);
+    }
     json(&report::json(stored, &event))
 }
 

@@ -3,16 +3,19 @@
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use axum::Extension;
 use axum::extract::{RawQuery, State};
 use serde_json::{Value, json};
 use tidings_core::bus::names::RuleKind;
 
-use super::{Answer, Polled, shared};
+use super::{Answer, Polled, rows, shared, text};
 use crate::command::deliveries::{self, State as Where, report};
 use crate::command::names;
 use crate::console::Console;
+use crate::console::access::Caller;
 use crate::console::problem::Problem;
 use crate::console::query::Query;
+use crate::console::visible::namespace_of;
 
 /// The most deliveries of an answer: each takes a request to the server.
 const MOST: u64 = 500;
@@ -25,7 +28,11 @@ pub struct Wanted {
     limit: usize,
 }
 
-pub async fn list(State(console): State<Arc<Console>>, RawQuery(query): RawQuery) -> Answer {
+pub async fn list(
+    State(console): State<Arc<Console>>,
+    Extension(caller): Extension<Caller>,
+    RawQuery(query): RawQuery,
+) -> Answer {
     let query = Query::read(query.as_deref(), &["state", "provider", "limit"])?;
     let state = match query.text("state").as_deref() {
         None | Some("parked") => Where::Parked,
@@ -56,5 +63,31 @@ pub async fn list(State(console): State<Arc<Console>>, RawQuery(query): RawQuery
             .collect();
         Ok(json!({ "deliveries": rows, "hasMore": has_more }))
     };
-    shared(&console, Polled::Deliveries(wanted.clone()), read).await
+    let limit = async |all| limited(&console, &caller, all).await;
+    let polled = Polled::Deliveries(wanted.clone());
+    shared(&console, &caller, polled, read, limit).await
+}
+
+/// The deliveries that a limited caller sees.
+async fn limited(console: &Console, caller: &Caller, mut all: Value) -> Result<Value, Problem> {
+    let Some(rows) = rows(&mut all, "deliveries") else {
+        return Ok(all);
+    };
+    let namespaces = |row: &Value| {
+        let rules = ["alert", "provider"].map(|name| namespace_of(text(row, name)).to_owned());
+        let [alert, provider] = rules;
+        [
+            alert,
+            provider,
+            text(&row["object"], "namespace").to_owned(),
+        ]
+    };
+    let visible = console
+        .visible(caller, rows.iter().flat_map(namespaces))
+        .await?;
+    rows.retain(|row| {
+        let mut names = namespaces(row).into_iter();
+        visible.cluster(text(row, "cluster")) && names.all(|name| visible.namespace(&name))
+    });
+    Ok(all)
 }

@@ -26,6 +26,7 @@ use crate::console::access::{Access, Caller};
 use crate::console::problem::Problem;
 use crate::console::query::Query;
 use crate::console::recent::{Live, LiveOutcome};
+use crate::console::visible::namespace_of_event;
 use crate::console::{Console, MAX_STREAM_TIME};
 
 /// The most stored events that are looked through at the start, or after an interruption.
@@ -86,7 +87,7 @@ pub async fn stream(
         let streams = &console.parts.metrics.console_streams;
         streams.inc();
         tokio::select! {
-            () = send(&wanted, reading, &sender) => {}
+            () = send(&console, &caller, &wanted, reading, &sender) => {}
             () = sender.closed() => {}
             () = console.parts.stop.cancelled() => {}
             () = until_refused(&console.access, &headers, &caller) => {}
@@ -131,7 +132,7 @@ async fn read(
 
 /// Waits until the caller may no longer read what it reads.
 async fn until_refused(access: &Access, headers: &HeaderMap, caller: &Caller) {
-    while access.check(headers).is_ok_and(|now| now == *caller) {
+    while access.check(headers).await.is_ok_and(|now| now == *caller) {
         tokio::time::sleep(CHECK_INTERVAL).await;
     }
 }
@@ -143,8 +144,14 @@ fn received(receiver: mpsc::Receiver<Message>) -> impl Stream<Item = Result<Mess
     })
 }
 
-/// Sends until the stream of events ends or nobody reads.
-async fn send(wanted: &Wanted, mut reading: Reading, sender: &mpsc::Sender<Message>) {
+/// Sends until the stream of events ends, nobody reads, or it is not known what the caller may see.
+async fn send(
+    console: &Console,
+    caller: &Caller,
+    wanted: &Wanted,
+    mut reading: Reading,
+    sender: &mpsc::Sender<Message>,
+) {
     let at = &mut reading.position;
     let first = match (
         reading.missed,
@@ -162,9 +169,10 @@ async fn send(wanted: &Wanted, mut reading: Reading, sender: &mpsc::Sender<Messa
     }
     for outcome in past {
         at.outcome = outcome.sequence;
-        if wanted.shows_outcome(&outcome.row)
-            && sender.send(at.data("outcome", &outcome.row)).await.is_err()
-        {
+        let Ok(is_shown) = shows_outcome(console, caller, wanted, &outcome).await else {
+            return;
+        };
+        if is_shown && sender.send(at.data("outcome", &outcome.row)).await.is_err() {
             return;
         }
     }
@@ -177,13 +185,15 @@ async fn send(wanted: &Wanted, mut reading: Reading, sender: &mpsc::Sender<Messa
                 if let Ok(info) = message.info() {
                     at.event = info.stream_sequence;
                 }
-                let row = wanted.row(&message.subject, &message.payload);
-                row.map(|row| at.data("event", &row))
+                let event = wanted.event(&message.subject, &message.payload);
+                let Ok(event) = visible_event(console, caller, event).await else { return };
+                event.map(|event| at.data("event", &row(&event)))
             }
             outcome = next_outcome(reading.outcomes.as_mut()) => match outcome {
                 Ok(outcome) => {
                     at.outcome = outcome.sequence;
-                    let is_shown = wanted.shows_outcome(&outcome.row);
+                    let shown = shows_outcome(console, caller, wanted, &outcome).await;
+                    let Ok(is_shown) = shown else { return };
                     is_shown.then(|| at.data("outcome", &outcome.row))
                 }
                 Err(missed) => Some(at.data("missed", &json!({ "outcomes": missed }))),
@@ -199,6 +209,39 @@ async fn send(wanted: &Wanted, mut reading: Reading, sender: &mpsc::Sender<Messa
             return;
         }
     }
+}
+
+/// The event, if the caller sees it.
+async fn visible_event(
+    console: &Console,
+    caller: &Caller,
+    event: Option<Event>,
+) -> Result<Option<Event>, Problem> {
+    let Some(event) = event else {
+        return Ok(None);
+    };
+    let visible = console
+        .visible(caller, [namespace_of_event(&event)])
+        .await?;
+    Ok(visible.event(&event).then_some(event))
+}
+
+/// Whether an outcome is wanted, and the caller sees it.
+async fn shows_outcome(
+    console: &Console,
+    caller: &Caller,
+    wanted: &Wanted,
+    outcome: &LiveOutcome,
+) -> Result<bool, Problem> {
+    if !wanted.shows_outcome(&outcome.row) {
+        return Ok(false);
+    }
+    let visible = console
+        .visible(caller, outcome.namespaces.iter().cloned())
+        .await?;
+    let mut names = outcome.namespaces.iter();
+    let cluster = outcome.row["cluster"].as_str().unwrap_or_default();
+    Ok(visible.cluster(cluster) && names.all(|name| visible.namespace(name)))
 }
 
 /// Waits forever without outcomes.
@@ -278,11 +321,11 @@ impl Wanted {
     }
 
     /// The event of a message, if it is wanted.
-    fn row(&self, subject: &str, payload: &[u8]) -> Option<Value> {
+    fn event(&self, subject: &str, payload: &[u8]) -> Option<Event> {
         let event = stored_event::read(subject, payload).ok()?;
         let has_text = |text: &String| event.message.to_lowercase().contains(text);
         let is_wanted = self.selection.includes(&event) && self.text.as_ref().is_none_or(has_text);
-        is_wanted.then(|| row(&event))
+        is_wanted.then_some(event)
     }
 
     /// An outcome does not say which object it is about. With filters of objects, the page shows

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use anyhow::Context as _;
+use axum::Extension;
 use axum::extract::{RawQuery, State};
 use futures::TryStreamExt;
 use serde_json::{Value, json};
@@ -15,8 +16,9 @@ use tidings_rules::Provider;
 use tidings_rules::snapshot::RuleEntry;
 
 use super::alerts::problems;
-use super::{Answer, Polled, shared};
+use super::{Answer, Polled, rows, shared, visible_rules};
 use crate::console::Console;
+use crate::console::access::Caller;
 use crate::console::query::Query;
 
 /// The most problems of one Provider that are shown.
@@ -27,10 +29,20 @@ const MOST_SUBJECTS: usize = 20_000;
 /// Messages by the tokens of namespace and name.
 type Counts = HashMap<(String, String), u64>;
 
-pub async fn list(State(console): State<Arc<Console>>, RawQuery(query): RawQuery) -> Answer {
+pub async fn list(
+    State(console): State<Arc<Console>>,
+    Extension(caller): Extension<Caller>,
+    RawQuery(query): RawQuery,
+) -> Answer {
     Query::read(query.as_deref(), &[])?;
     let read = async || providers(&console).await;
-    shared(&console, Polled::Providers, read).await
+    let limit = async |mut all: Value| {
+        if let Some(rows) = rows(&mut all, "providers") {
+            visible_rules(&console, &caller, rows).await?;
+        }
+        Ok(all)
+    };
+    shared(&console, &caller, Polled::Providers, read, limit).await
 }
 
 async fn providers(console: &Console) -> anyhow::Result<Value> {

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use axum::Extension;
 use axum::extract::{Request, State};
 use futures::FutureExt;
 use jiff::Timestamp;
@@ -20,7 +21,9 @@ use tokio::task::spawn_blocking;
 use super::{Answer, body, json};
 use crate::command::test::report::DeliveryReport;
 use crate::console::Console;
+use crate::console::access::Caller;
 use crate::console::problem::Problem;
+use crate::console::visible::namespace_of_event;
 use crate::trace::bounds::Bounds;
 use crate::trace::events::latest_events;
 use crate::trace::gather::Request as Wanted;
@@ -49,10 +52,21 @@ struct Tried {
     cluster: Option<String>,
 }
 
-pub async fn try_event(State(console): State<Arc<Console>>, request: Request) -> Answer {
+pub async fn try_event(
+    State(console): State<Arc<Console>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Answer {
     let tried: Tried = body::read(request, MAX_BODY_BYTES).await?;
     let _permit = console.traces.try_acquire().map_err(|_| Problem::Busy)?;
+    let is_stored = tried.id.is_some();
     let event = event(&console, tried).await?;
+    let named = console.namespaces_of_rules().into_iter();
+    let named = named.chain([namespace_of_event(&event)]);
+    let visible = console.visible(&caller, named).await?;
+    if is_stored && !visible.event(&event) {
+        return Err(Problem::NotFound);
+    }
     let rules = console.parts.rules.current();
     let clusters = console.parts.clusters.current();
     let (of_task, tried) = (rules.clone(), event.clone());
@@ -62,10 +76,13 @@ pub async fn try_event(State(console): State<Arc<Console>>, request: Request) ->
     let (mut explained, others): (Vec<_>, Vec<_>) = explained
         .context("the rules cannot be tried")?
         .into_iter()
+        .filter(|alert| visible.name(&alert.alert))
         .partition(|alert| alert.verdict != Verdict::NoEventSourceMatches);
     explained.sort_by_key(|alert| (alert.delivery.is_none(), alert.alert.clone()));
     let mut deliveries = Vec::new();
     let planned = explained.iter().filter_map(|alert| alert.delivery.as_ref());
+    // A message is rendered with what its Provider's namespace holds.
+    let planned = planned.filter(|delivery| visible.rules_of(delivery));
     for delivery in planned.take(MOST_DELIVERIES) {
         deliveries.push(preview(&console, delivery, &event).await?);
     }

@@ -14,12 +14,13 @@ pub const VIEW: &str = "the-view-token-0123456789";
 pub const OPERATE: &str = "the-operate-token-0123456789";
 
 /// Every path of the API that is read.
-pub const PATHS: [&str; 10] = [
+pub const PATHS: [&str; 11] = [
     "/api/session",
     "/api/overview",
     "/api/providers",
     "/api/alerts",
     "/api/deliveries",
+    "/api/audit",
     "/api/dead",
     "/api/dead/1",
     "/api/dead/count",

@@ -20,6 +20,17 @@ pub struct ConsoleSettings {
     pub tls: ServerTlsSettings,
     /// `console.tokens.…`
     pub tokens: ConsoleTokens,
+    /// `console.kubernetes.…`
+    pub kubernetes: ConsoleKubernetes,
+}
+
+/// Whether users of the Kubernetes API may use the console.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ConsoleKubernetes {
+    /// `console.kubernetes.enabled`: whether the API is asked.
+    pub enabled: bool,
+    /// `console.kubernetes.audiences`: a token must have one of them.
+    pub audiences: Vec<String>,
 }
 
 /// Files or folders of bearer tokens, by role.
@@ -41,8 +52,12 @@ impl ConsoleSettings {
                 view: reader.optional("console.tokens.view", value::path),
                 operate: reader.optional("console.tokens.operate", value::path),
             },
+            kubernetes: ConsoleKubernetes {
+                enabled: reader.value("console.kubernetes.enabled", value::switch),
+                audiences: reader.list("console.kubernetes.audiences"),
+            },
         };
-        let is_open = !console.tokens.are_required();
+        let is_open = !console.needs_token();
         if console
             .listen
             .is_some_and(|listen| !listen.ip().is_loopback())
@@ -50,17 +65,15 @@ impl ConsoleSettings {
         {
             reader.mistake(
                 "console.listen",
-                "an address that is not loopback needs tokens: set console.tokens.view or \
-                 console.tokens.operate",
+                "an address that is not loopback needs tokens: set console.tokens.view, \
+                 console.tokens.operate or console.kubernetes.enabled",
             );
         }
         console
     }
-}
 
-impl ConsoleTokens {
     /// Whether requests need a token.
-    pub fn are_required(&self) -> bool {
-        self.view.is_some() || self.operate.is_some()
+    pub fn needs_token(&self) -> bool {
+        self.tokens.view.is_some() || self.tokens.operate.is_some() || self.kubernetes.enabled
     }
 }

@@ -241,6 +241,12 @@ settings! {
     "console.tokens.operate", Otherwise("none"), "", ROUTER,
         "Bearer tokens that may read, and change something, in a file or folder as for \
          `ingest.auth.tokens`. Read again when it changes.";
+    "console.kubernetes.enabled", Value("false"), "", ROUTER,
+        "Accept bearer tokens that the Kubernetes API knows (TokenReview). What their users see \
+         and may do is decided by their rights to `get` and `update` `alerts` and `providers` \
+         (SubjectAccessReview). See [the console](../console.md#with-kubernetes).";
+    "console.kubernetes.audiences", Value("tidings"), "", ROUTER,
+        "Audiences, of which a token must have one.";
     "watchdog.provider", Otherwise("none: no watchdog"), "", NOTICES,
         "Provider, as `namespace/name`, that gets a notice in each interval while notifications \
          work. A monitor that expects them raises an alarm when they end. See \

@@ -150,9 +150,11 @@ terms! {
              of another site. It got 403.";
         Unauthenticated = "unauthenticated", "There is no valid bearer token. It got 401.";
         NotAllowed = "not-allowed",
-            "An action needs a token of `console.tokens.operate`. It got 403.";
+            "An action needs a token of `console.tokens.operate`, or the user may not do it in the \
+             namespace. It got 403.";
         Busy = "busy", "Too many requests or streams were open. It got 503.";
-        Failed = "failed", "The bus did not answer, or not in time. It got 503.";
+        Failed = "failed",
+            "The bus or the Kubernetes API did not answer, or not in time. It got 503.";
     }
 }
 

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{RawQuery, Request, State};
 use serde::Deserialize;
 use serde_json::json;
@@ -10,11 +11,14 @@ use serde_json::json;
 use super::{MAX_BODY_BYTES, Operator};
 use crate::audit::ManualAction;
 use crate::command::dead_letters::find::{Filter, Part, StoredDeadLetter, find_page};
-use crate::command::dead_letters::{delete, replay as replay_one};
+use crate::command::dead_letters::{delete, namespaces, replay as replay_one};
 use crate::console::Console;
+use crate::console::access::{Caller, Role};
+use crate::console::api::dead_letters::keep_visible;
 use crate::console::api::{Answer, body, json};
 use crate::console::problem::Problem;
 use crate::console::query::Query;
+use crate::console::visible::namespaces_of_rules;
 
 /// The most dead letters of an action, and of a count.
 const MOST_CHANGED: usize = 100;
@@ -58,8 +62,13 @@ enum Change {
     Drop,
 }
 
-/// `/api/dead/count`: how many a filter selects of a part of the stream.
-pub async fn count(State(console): State<Arc<Console>>, RawQuery(query): RawQuery) -> Answer {
+/// `/api/dead/count`: how many a filter selects of a part of the stream. A limited caller gets the
+/// number of those that it may act on.
+pub async fn count(
+    State(console): State<Arc<Console>>,
+    Extension(caller): Extension<Caller>,
+    RawQuery(query): RawQuery,
+) -> Answer {
     let query = Query::read(query.as_deref(), &KNOWN)?;
     let filter = Filter {
         alert: query.text("alert"),
@@ -73,7 +82,8 @@ pub async fn count(State(console): State<Arc<Console>>, RawQuery(query): RawQuer
         most_found: MOST_COUNTED,
         ..part(query.number("after", 0..=u64::MAX, 0)?)
     };
-    let page = find_page(&console.parts.bus, &filter, part).await?;
+    let mut page = find_page(&console.parts.bus, &filter, part).await?;
+    keep_operable(&console, &caller, &mut page.found).await?;
     json(&json!({
         "count": page.found.len(),
         "upTo": page.found.last().map(|last| last.sequence),
@@ -81,18 +91,26 @@ pub async fn count(State(console): State<Arc<Console>>, RawQuery(query): RawQuer
     }))
 }
 
-pub async fn replay(State(console): State<Arc<Console>>, request: Request) -> Answer {
-    change(console, request, Change::Replay).await
+pub async fn replay(
+    State(console): State<Arc<Console>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Answer {
+    change(console, caller, request, Change::Replay).await
 }
 
-pub async fn drop(State(console): State<Arc<Console>>, request: Request) -> Answer {
-    change(console, request, Change::Drop).await
+pub async fn drop(
+    State(console): State<Arc<Console>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Answer {
+    change(console, caller, request, Change::Drop).await
 }
 
-async fn change(console: Arc<Console>, request: Request, change: Change) -> Answer {
-    let operator = Operator::of(console.clone(), &request);
+async fn change(console: Arc<Console>, caller: Caller, request: Request, change: Change) -> Answer {
+    let operator = Operator::of(console.clone(), caller, &request);
     let wanted: Wanted = body::read(request, MAX_BODY_BYTES).await?;
-    let (found, next, target) = find(&console, wanted).await?;
+    let (found, next, target) = find(&console, &operator.caller, wanted).await?;
     let name = match change {
         Change::Replay => "dead-replay",
         Change::Drop => "dead-drop",
@@ -101,8 +119,14 @@ async fn change(console: Arc<Console>, request: Request, change: Change) -> Answ
     if count == 0 {
         return json(&json!({ "done": 0, "next": next }));
     }
+    let named = found.iter().map(StoredDeadLetter::delivery);
+    let named = named
+        .flat_map(|delivery| namespaces_of_rules(&delivery))
+        .collect();
+    let permit = console.permit(&operator.caller, named).await?;
     let action = ManualAction {
         count,
+        namespaces: namespaces(&found),
         ..ManualAction::on(name, target)
     };
     let act = async move {
@@ -115,12 +139,13 @@ async fn change(console: Arc<Console>, request: Request, change: Change) -> Answ
         }
         Ok(json!({ "done": count, "next": next }))
     };
-    operator.act(action, act).await
+    operator.act(permit, action, act).await
 }
 
 /// The wanted dead letters, the sequence to go on after, and what they are.
 async fn find(
     console: &Console,
+    caller: &Caller,
     wanted: Wanted,
 ) -> Result<(Vec<StoredDeadLetter>, Option<u64>, String), Problem> {
     let bus = &console.parts.bus;
@@ -140,6 +165,7 @@ async fn find(
             let page = find_page(bus, &Filter::default(), part).await?;
             found.extend(page.found.into_iter().filter(|it| it.sequence == sequence));
         }
+        keep_visible(console, caller, &mut found).await?;
         let ids: Vec<_> = found.iter().map(|stored| stored.delivery().id).collect();
         return match found.is_empty() {
             true => Err(Problem::NotFound),
@@ -157,8 +183,31 @@ async fn find(
     let last = wanted.up_to.unwrap_or(u64::MAX);
     let mut page = find_page(bus, &filter, part(wanted.after)).await?;
     page.found.retain(|stored| stored.sequence <= last);
+    keep_operable(console, caller, &mut page.found).await?;
     let next = page.next.filter(|next| *next < last);
     Ok((page.found, next, filter.text()))
+}
+
+/// Keeps the dead letters that the caller sees and may act on.
+async fn keep_operable(
+    console: &Console,
+    caller: &Caller,
+    found: &mut Vec<StoredDeadLetter>,
+) -> Result<(), Problem> {
+    keep_visible(console, caller, found).await?;
+    if caller.role == Role::Operate || caller.user.is_none() {
+        return Ok(());
+    }
+    let named = found.iter().map(StoredDeadLetter::delivery);
+    let named = named
+        .flat_map(|delivery| namespaces_of_rules(&delivery))
+        .collect();
+    let operable = console.operable(caller, named).await?;
+    found.retain(|stored| {
+        let mut names = namespaces_of_rules(&stored.delivery()).into_iter();
+        names.all(|name| operable.contains(&name))
+    });
+    Ok(())
 }
 
 fn check(filter: &Filter) -> Result<(), Problem> {

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::extract::{Request, State};
 use jiff::Timestamp;
 use serde::Deserialize;
@@ -19,6 +20,7 @@ use super::{MAX_BODY_BYTES, Operator};
 use crate::audit::ManualAction;
 use crate::command::providers::circuits::{destination, open, pause_now, resume_now};
 use crate::console::Console;
+use crate::console::access::Caller;
 use crate::console::api::{Answer, body, json, tester};
 use crate::console::problem::Problem;
 
@@ -65,10 +67,15 @@ enum Severity {
     Error,
 }
 
-pub async fn pause(State(console): State<Arc<Console>>, request: Request) -> Answer {
-    let operator = Operator::of(console.clone(), &request);
+pub async fn pause(
+    State(console): State<Arc<Console>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Answer {
+    let operator = Operator::of(console.clone(), caller, &request);
     let wanted: Pause = body::read(request, MAX_BODY_BYTES).await?;
     let destination = named(&wanted.provider)?;
+    let permit = operator.permit([&destination.namespace]).await?;
     known(&console, &destination)?;
     let reason = match wanted.reason.trim() {
         "" => format!("paused by {}", operator.who),
@@ -77,20 +84,25 @@ pub async fn pause(State(console): State<Arc<Console>>, request: Request) -> Ans
     let reason = cut_bytes(&reason, MAX_TEXT_BYTES);
     let action = ManualAction {
         detail: reason.clone(),
-        ..ManualAction::on("provider-pause", wanted.provider)
+        ..ManualAction::on_provider("provider-pause", &destination)
     };
     let pause = async move {
         let bus = &console.parts.bus;
         pause_now(bus, &open(bus).await?, &destination, &reason).await?;
         Ok(json!({}))
     };
-    operator.act(action, pause).await
+    operator.act(permit, action, pause).await
 }
 
-pub async fn resume(State(console): State<Arc<Console>>, request: Request) -> Answer {
-    let operator = Operator::of(console.clone(), &request);
+pub async fn resume(
+    State(console): State<Arc<Console>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Answer {
+    let operator = Operator::of(console.clone(), caller, &request);
     let wanted: Resume = body::read(request, MAX_BODY_BYTES).await?;
     let destination = named(&wanted.provider)?;
+    let permit = operator.permit([&destination.namespace]).await?;
     let stored = open(&console.parts.bus).await?.all().await;
     let stored = stored.map_err(anyhow::Error::from)?;
     let is_paused = stored.iter().any(|stored| {
@@ -100,7 +112,7 @@ pub async fn resume(State(console): State<Arc<Console>>, request: Request) -> An
     if !is_paused {
         known(&console, &destination)?;
     }
-    let action = ManualAction::on("provider-resume", wanted.provider);
+    let action = ManualAction::on_provider("provider-resume", &destination);
     let resume = async move {
         let bus = &console.parts.bus;
         let circuits = open(bus).await?;
@@ -108,15 +120,21 @@ pub async fn resume(State(console): State<Arc<Console>>, request: Request) -> An
         let Woken { count, left, .. } = resumed.await?;
         Ok(json!({ "woken": count, "left": left }))
     };
-    operator.act(action, resume).await
+    operator.act(permit, action, resume).await
 }
 
 /// Renders a test message, and sends it as a delivery of its own: through the worker, the circuit
 /// and the rate limit of its Provider.
-pub async fn test(State(console): State<Arc<Console>>, request: Request) -> Answer {
-    let operator = Operator::of(console.clone(), &request);
+pub async fn test(
+    State(console): State<Arc<Console>>,
+    Extension(caller): Extension<Caller>,
+    request: Request,
+) -> Answer {
+    let operator = Operator::of(console.clone(), caller, &request);
     let wanted: Test = body::read(request, MAX_BODY_BYTES).await?;
-    let provider = known(&console, &named(&wanted.provider)?)?;
+    let destination = named(&wanted.provider)?;
+    let permit = operator.permit([&destination.namespace]).await?;
+    let provider = known(&console, &destination)?;
     if matches!(
         provider.kind.family,
         Family::CommitStatus | Family::ChangeRequest
@@ -130,12 +148,12 @@ pub async fn test(State(console): State<Arc<Console>>, request: Request) -> Answ
         let event = delivery.event.clone().unwrap_or_default();
         return json(&tester::preview(&console, &delivery, &event).await?);
     }
-    let action = ManualAction::on("provider-test", wanted.provider);
+    let action = ManualAction::on_provider("provider-test", &destination);
     let send = async move {
         console.parts.bus.enqueue(&delivery).await?;
         Ok(json!({ "eventId": delivery.event_id, "deliveryId": delivery.id }))
     };
-    operator.act(action, send).await
+    operator.act(permit, action, send).await
 }
 
 fn named(provider: &str) -> Result<Destination, Problem> {
