@@ -81,7 +81,14 @@ impl Bed {
         let before = self.rig.dead_letters().await.len();
         let mut posted = 0;
         for message in messages {
-            assert_eq!(self.up.post(&event(&message)).await.unwrap().status, 202);
+            assert_eq!(
+                self.up
+                    .post(&event(&message))
+                    .await
+                    .expect("it responds")
+                    .status,
+                202
+            );
             posted += 1;
         }
         self.has_dead(before + posted).await;

@@ -7,7 +7,7 @@ use tempfile::TempDir;
 use tidings_rig::{Manifest, alert, config_map, provider, secret};
 use tidings_rules::testing;
 
-use crate::command::{Ended, text, tidings};
+use crate::command::{Ended, text, tidings, tidings_with};
 
 /// Checks a folder with these objects, one in each file.
 async fn check<const N: usize>(rules: [Manifest; N], arguments: &[&str]) -> Ended {
