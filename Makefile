@@ -127,7 +127,7 @@ e2e: site ## Test the chart on a real node (E2E_RATE=50 events/s, E2E_SECONDS=12
 
 # Not in CI: it builds the last release first.
 .PHONY: test-upgrade
-test-upgrade: nats-server ## Upgrade from the last release and back, under load
+test-upgrade: nats-server ## Upgrade from the last release and back, and NATS servers, under load
 	@previous=$${PREVIOUS_TIDINGS:-$$(CARGO="$(CARGO)" tools/release.sh previous)}; \
 	PREVIOUS_TIDINGS=$$previous $(TEST) --test faults upgrade:: -- --ignored --show-output \
 		--test-threads=1

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Print the folder of kube-apiserver, kubectl and etcd: KUBERNETES_BIN, else .tools/bin. Missing
-# tools, and tools whose version differs from the go.mod in tools/{kubernetes,etcd,coredns}, are
-# built first (once, about six minutes).
+# tools, and tools whose version differs from the go.mod in
+# tools/{kubernetes,etcd,coredns,metrics-server}, are built first (once, about six minutes).
 #
 # With arguments: of these tools instead, such as `tools/kubernetes.sh kubelet coredns`.
 #
@@ -28,12 +28,14 @@ version_of() {
 kubernetes=$(required kubernetes k8s.io/kubernetes)
 etcd=$(required etcd go.etcd.io/etcd/server/v3)
 coredns=$(required coredns github.com/coredns/coredns)
+metrics_server=$(required metrics-server sigs.k8s.io/metrics-server)
 [ $# -gt 0 ] || set -- kube-apiserver kubectl etcd
 declare -A wanted=()
 for tool in "$@"; do
     case $tool in
     etcd) wanted[$tool]=$etcd ;;
     coredns) wanted[$tool]=$coredns ;;
+    metrics-server) wanted[$tool]=$metrics_server ;;
     *) wanted[$tool]=$kubernetes ;;
     esac
 done
@@ -50,8 +52,13 @@ build() {
     local tool=$1 module=kubernetes package=./$1 flags="-s -w"
     case $tool in
     etcd | coredns) module=$tool package=. ;;
+    metrics-server)
+        # Without it, it reports v0.0.0 too.
+        module=$tool package=.
+        flags+=" -X k8s.io/client-go/pkg/version.gitVersion=v$metrics_server"
+        ;;
     *)
-        # As in the release build; without it both report v0.0.0.
+        # As in the release build; without it they report v0.0.0.
         local number
         IFS=. read -r -a number <<<"$kubernetes"
         local base=k8s.io/component-base/version
@@ -70,7 +77,8 @@ if [ -n "${KUBERNETES_BIN:-}" ]; then
     missing=$(missing_in "$KUBERNETES_BIN")
     if [ -n "$missing" ]; then
         say "KUBERNETES_BIN=$KUBERNETES_BIN lacks tools of Kubernetes $kubernetes, etcd $etcd,"
-        say "CoreDNS $coredns: missing or another version: ${missing//$'\n'/ }"
+        say "CoreDNS $coredns, metrics-server $metrics_server: missing or another version:" \
+            "${missing//$'\n'/ }"
         exit 1
     fi
     echo "$KUBERNETES_BIN"

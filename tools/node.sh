@@ -29,4 +29,4 @@ done
 [ ${#missing[@]} = 0 ] ||
     cannot "missing: ${missing[*]}. On Debian: apt-get install $packages"
 exec "$project/tools/kubernetes.sh" etcd kube-apiserver kubectl kube-controller-manager \
-    kube-scheduler kubelet kube-proxy coredns
+    kube-scheduler kubelet kube-proxy coredns metrics-server

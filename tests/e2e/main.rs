@@ -6,6 +6,7 @@
 //!  Flux's recorder ──┘             pods of the chart, in a restricted namespace   on the host
 //! ```
 
+mod autoscaling;
 mod cluster;
 mod fleet;
 mod load;

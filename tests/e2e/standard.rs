@@ -14,7 +14,7 @@ pub const WORKLOADS: [&str; 4] = [
     "deployment/tidings-worker",
 ];
 
-/// There is no metrics-server, so the test scales.
+/// The test scales, so that each change has its time. See `autoscaling` for the autoscaler.
 pub const FLAGS: [&str; 3] = [
     "--set=ingest.autoscaling.enabled=false",
     "--set=worker.autoscaling.enabled=false",

@@ -5,7 +5,7 @@ use tidings_rig::{Ledger, Process, Receiver, Rig, Role, alert, provider};
 use crate::TIDINGS;
 
 /// The maximum number of deliveries that a worker holds. Each may be sent twice if it is killed.
-const IN_FLIGHT: usize = 512;
+pub const IN_FLIGHT: usize = 512;
 
 fn batch(name: &str) -> impl Iterator<Item = String> {
     (0..100).map(move |number| format!("{name} {number}"))

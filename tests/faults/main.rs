@@ -9,6 +9,7 @@ mod killing;
 mod lost_deliveries;
 mod matrix;
 mod nats_outage;
+mod nats_upgrade;
 mod retention;
 mod soak;
 mod storage;

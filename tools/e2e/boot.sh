@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Boot a node: etcd, kube-apiserver, kube-controller-manager, kube-scheduler, containerd, kubelet,
-# kube-proxy and CoreDNS. Returns when the node is ready. FOLDER gets their files and
-# logs; BIN has the executables.
+# kube-proxy, CoreDNS and metrics-server. Returns when the node is ready. FOLDER gets their files
+# and logs; BIN has the executables.
 #
 # Runs in the namespaces of namespace.sh: everything ends with them.
 set -euo pipefail
@@ -63,6 +63,17 @@ END
     chmod 600 ./*.key tokens.csv admin.kubeconfig
 }
 
+# What kube-apiserver proves its requests to metrics-server with.
+write_proxy_keys() {
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 \
+        -subj "/CN=proxy authority of a test" -keyout proxy-ca.key -out proxy-ca.crt 2>/dev/null
+    openssl req -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -subj "/CN=kube-apiserver" \
+        -keyout proxy.key -out proxy.csr 2>/dev/null
+    openssl x509 -req -in proxy.csr -CA proxy-ca.crt -CAkey proxy-ca.key -CAcreateserial \
+        -days 2 -out proxy.crt 2>/dev/null
+    chmod 600 ./*.key
+}
+
 # Admission has the defaults of kube-apiserver, with ServiceAccount.
 start_control_plane() {
     start "$BIN/etcd" --data-dir=etcd --log-level=warn --unsafe-no-fsync \
@@ -75,11 +86,19 @@ start_control_plane() {
         --service-account-issuer=https://kubernetes.default.svc \
         --service-account-signing-key-file=accounts.key \
         --service-account-key-file=accounts.pub --kubelet-preferred-address-types=InternalIP \
-        --profiling=false
+        --requestheader-client-ca-file=proxy-ca.crt --requestheader-allowed-names=kube-apiserver \
+        --requestheader-username-headers=X-Remote-User \
+        --requestheader-group-headers=X-Remote-Group \
+        --requestheader-extra-headers-prefix=X-Remote-Extra- \
+        --proxy-client-cert-file=proxy.crt --proxy-client-key-file=proxy.key --profiling=false
     await "kube-apiserver is ready" "$BIN/kubectl" get --raw /readyz
+    # Autoscalers decide within seconds, not minutes.
     start "$BIN/kube-controller-manager" --kubeconfig="$KUBECONFIG" --leader-elect=false \
         --use-service-account-credentials=false --root-ca-file=api.crt \
-        --service-account-private-key-file=accounts.key
+        --service-account-private-key-file=accounts.key \
+        --horizontal-pod-autoscaler-sync-period=5s \
+        --horizontal-pod-autoscaler-cpu-initialization-period=20s \
+        --horizontal-pod-autoscaler-downscale-stabilization=30s
     start "$BIN/kube-scheduler" --kubeconfig="$KUBECONFIG" --leader-elect=false
 }
 
@@ -122,9 +141,22 @@ start_node() {
     }
 }
 
+# Pods' CPU and memory for autoscalers.
+start_metrics_server() {
+    start "$BIN/metrics-server" --kubeconfig="$KUBECONFIG" --cert-dir=metrics-server \
+        --authentication-kubeconfig="$KUBECONFIG" --authorization-kubeconfig="$KUBECONFIG" \
+        --secure-port=4443 --bind-address="$NODE_ADDRESS" --kubelet-insecure-tls \
+        --kubelet-preferred-address-types=InternalIP --kubelet-request-timeout=5s \
+        --metric-resolution=10s
+    render metrics-server.yaml | "$BIN/kubectl" apply --server-side --filename - >&2
+    await "metrics-server answers" "$BIN/kubectl" get --raw /apis/metrics.k8s.io/v1beta1/nodes
+}
+
 CTR=(ctr --address "$FOLDER/containerd.sock")
 write_keys
+write_proxy_keys
 start_control_plane
 start_containerd
 start_node
+start_metrics_server
 say "ready"

@@ -4,13 +4,13 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use async_nats::jetstream;
-use futures::TryStreamExt as _;
 use rustix::process::Signal;
 use tokio::process::Child;
 use tokio::time::{sleep, timeout};
 
 use crate::nats::{accepts_clients, run, signal};
 use crate::port::free_port;
+use crate::process::client;
 use crate::wait::eventually_within;
 
 /// The smallest cluster that survives the loss of one server.
@@ -30,6 +30,8 @@ struct Member {
     config: PathBuf,
     log: PathBuf,
     port: u16,
+    /// Where it reports its health.
+    monitor: u16,
     child: Option<Child>,
 }
 
@@ -47,9 +49,10 @@ impl NatsCluster {
             let store = folder.join(format!("jetstream-{name}"));
             let config = folder.join(format!("nats-{name}.conf"));
             let log = folder.join(format!("nats-{name}.log"));
+            let monitor = free_port();
             let text = format!(
                 "server_name: {name}\nlisten: \"127.0.0.1:{port}\"\nmax_payload: 8MB\n\
-                 log_file: {log:?}\n\
+                 http: \"127.0.0.1:{monitor}\"\nlog_file: {log:?}\n\
                  lame_duck_grace_period: 1s\nlame_duck_duration: 30s\n\
                  jetstream {{ store_dir: {store:?}, max_file_store: 20GB, sync_interval: 1s }}\n\
                  cluster {{ name: rig, listen: \"127.0.0.1:{route}\", routes: [{}] }}\n",
@@ -62,6 +65,7 @@ impl NatsCluster {
                 config,
                 log,
                 port: *port,
+                monitor,
                 child: None,
             }
         };
@@ -132,7 +136,7 @@ impl NatsCluster {
             member.end().await;
             executable.clone_into(&mut member.executable);
             self.restart().await;
-            self.all_replicas_are_current().await;
+            self.members[number].has_caught_up().await;
         }
     }
 
@@ -171,25 +175,6 @@ impl NatsCluster {
             },
         )
         .await;
-    }
-
-    /// Waits until every replica of every stream is current.
-    async fn all_replicas_are_current(&self) {
-        let mut names = Vec::new();
-        eventually_within(PATIENCE, "the server lists its streams", async || {
-            names = self
-                .jetstream()
-                .await?
-                .stream_names()
-                .try_collect()
-                .await
-                .ok()?;
-            Some(())
-        })
-        .await;
-        for name in &names {
-            self.replicas_are_current(name).await;
-        }
     }
 
     async fn leader_of(&self, stream: &str) -> Option<String> {
@@ -245,6 +230,18 @@ impl Member {
                 .expect("the server ends in lame duck mode")
                 .expect("a child process can be waited for");
         }
+    }
+
+    /// Waits until it has caught up with the cluster, its streams and their consumers, as the
+    /// startup probe of the chart does.
+    async fn has_caught_up(&self) {
+        let url = format!("http://127.0.0.1:{}/healthz", self.monitor);
+        let what = format!("{} has caught up", self.name);
+        eventually_within(PATIENCE, &what, async || {
+            let answer = client().get(&url).send().await.ok()?;
+            answer.status().is_success().then_some(())
+        })
+        .await;
     }
 
     async fn kill(&mut self) {
