@@ -101,7 +101,7 @@ fn defaults_apply_without_any_layer() {
     );
     assert_eq!(
         (settings.worker.pools, settings.worker.concurrency),
-        (vec!["default".to_owned()], 256)
+        (vec!["default".to_owned()], 512)
     );
     assert_eq!(settings.links, LinksSettings::default());
 }
