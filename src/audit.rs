@@ -8,7 +8,7 @@ use tidings_core::bus::Bus;
 use tidings_core::bus::audit::StoredAction;
 use tidings_core::model::text::visible;
 use tidings_core::model::time::to_proto;
-use tidings_core::wire::AuditRecord;
+use tidings_core::wire::{AuditRecord, ObjectNamespace};
 
 use crate::command::tool::time;
 
@@ -26,8 +26,10 @@ pub struct ManualAction {
     pub count: usize,
     /// What else was asked for.
     pub detail: String,
-    /// The namespaces of rules that the target names, and `CLUSTER/NAMESPACE` of objects.
+    /// The namespaces of the rules that the target names.
     pub namespaces: BTreeSet<String>,
+    /// Cluster and namespace of the objects whose events the target names.
+    pub objects: BTreeSet<(String, String)>,
 }
 
 /// Who does it.
@@ -104,9 +106,17 @@ pub async fn record(bus: &Bus, actor: Actor, action: &ManualAction) -> anyhow::R
         at: Some(to_proto(bus.clock().now())),
         detail: action.detail.clone(),
         namespaces: action.namespaces.iter().cloned().collect(),
+        objects: action.objects.iter().map(object_namespace).collect(),
     })
     .await?;
     Ok(())
+}
+
+fn object_namespace((cluster, namespace): &(String, String)) -> ObjectNamespace {
+    ObjectNamespace {
+        cluster: cluster.clone(),
+        namespace: namespace.clone(),
+    }
 }
 
 /// Records what a tool does. A full disk or an older hub must not keep an operator from acting, so

@@ -25,6 +25,7 @@ mod problem;
 mod query;
 mod recent;
 mod samples;
+mod shares;
 mod visible;
 
 use std::sync::Arc;
@@ -56,11 +57,17 @@ use access::Refusal;
 use cached::{Cached, CachedAnswers};
 use recent::Recent;
 use samples::Samples;
+use shares::{Rates, Shares};
 
 /// The most connections at a time.
 pub const MAX_CONNECTIONS: usize = 64;
 /// The most requests that are being answered at a time.
 const MAX_REQUESTS: usize = 16;
+/// The most requests, and streams, of one account of the Kubernetes API.
+const MAX_REQUESTS_OF_ACCOUNT: usize = 6;
+const MAX_STREAMS_OF_ACCOUNT: usize = 4;
+/// The most actions of one caller in a minute: records of many would push out older ones.
+const MAX_ACTIONS_A_MINUTE: u32 = 60;
 /// The most traces, and tried events, that are being worked on at a time.
 const MAX_TRACES: usize = 2;
 /// The most live streams at a time.
@@ -93,8 +100,12 @@ pub struct Console {
     samples: Samples,
     recent: Recent,
     requests: Semaphore,
-    traces: Semaphore,
+    traces: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    /// The requests and streams of each account of the Kubernetes API.
+    request_shares: Shares,
+    stream_shares: Shares,
+    actions: Rates,
     refusals: Mutex<[LogPace; Refusal::COUNT]>,
 }
 
@@ -123,8 +134,11 @@ impl Console {
             samples,
             recent,
             requests: Semaphore::new(MAX_REQUESTS),
-            traces: Semaphore::new(MAX_TRACES),
+            traces: Arc::new(Semaphore::new(MAX_TRACES)),
             streams: Arc::new(Semaphore::new(MAX_STREAMS)),
+            request_shares: Shares::new(MAX_REQUESTS_OF_ACCOUNT),
+            stream_shares: Shares::new(MAX_STREAMS_OF_ACCOUNT),
+            actions: Rates::new(MAX_ACTIONS_A_MINUTE),
             refusals: Mutex::default(),
         }))
     }

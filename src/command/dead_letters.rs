@@ -4,8 +4,6 @@ pub mod find;
 pub mod report;
 pub mod stored_event;
 
-use std::collections::BTreeSet;
-
 use anyhow::{Context as _, bail};
 use clap::{Args, Subcommand};
 use tidings_core::Delivery;
@@ -183,30 +181,36 @@ async fn select(arguments: &ChangeArguments) -> anyhow::Result<(Bus, Vec<StoredD
 
 impl ChangeArguments {
     fn action(&self, name: &'static str, selected: &[StoredDeadLetter]) -> ManualAction {
-        ManualAction {
-            count: selected.len(),
-            namespaces: namespaces(selected),
-            ..ManualAction::on(name, self.filter.text())
-        }
+        action_on(name, self.filter.text(), selected)
     }
 }
 
-/// The namespaces that dead letters name: those of Alerts and Providers, and `CLUSTER/NAMESPACE` of
-/// each object. None if an object is unknown.
-pub fn namespaces(selected: &[StoredDeadLetter]) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
+/// An action on these dead letters, with the namespaces of their Alerts, Providers and objects. It
+/// names none if an object is unknown.
+pub fn action_on(
+    name: &'static str,
+    target: impl Into<String>,
+    selected: &[StoredDeadLetter],
+) -> ManualAction {
+    let mut action = ManualAction::on(name, target);
+    action.count = selected.len();
     for stored in selected {
         let delivery = stored.delivery();
         let Some(event) = carried_event(&delivery) else {
-            return BTreeSet::new();
+            action.namespaces.clear();
+            action.objects.clear();
+            return action;
         };
         let object = event.involved_object.clone().unwrap_or_default();
-        let of_object = format!("{}/{}", event.cluster, object.namespace);
+        let of_object = (event.cluster.clone(), object.namespace);
+        action.objects.insert(of_object);
         let alert = delivery.alert.clone().unwrap_or_default();
         let provider = delivery.provider.clone().unwrap_or_default();
-        names.extend([of_object, alert.namespace, provider.namespace]);
+        action
+            .namespaces
+            .extend([alert.namespace, provider.namespace]);
     }
-    names
+    action
 }
 
 /// Stores the delivery again, as its next generation. If a replay is interrupted and repeated, the

@@ -87,8 +87,8 @@ impl fmt::Display for Refusal {
             Self::Unauthenticated => "the request needs a valid bearer token",
             Self::NotAllowed => "an action needs a token of console.tokens.operate",
             Self::NotInNamespace => {
-                "the user may not get, or for an action update, alerts and providers in the \
-                 namespace"
+                "the account may not get, or for an action update, both alerts and providers in \
+                 each namespace that this names; bind a Role that permits it"
             }
             Self::Unavailable => "the Kubernetes API cannot be asked; try again",
         })

@@ -90,6 +90,8 @@ impl<K: Clone + Eq + Hash, T> CachedAnswers<K, T> {
 
     fn of(&self, question: K) -> Arc<Cached<T>> {
         let mut kept = self.kept.lock();
+        // Answers can be large, so none is kept for longer than it is used.
+        kept.retain(|_, (asked, _)| asked.elapsed() < self.age);
         if kept.len() >= MOST_KEPT && !kept.contains_key(&question) {
             let least = kept.iter().min_by_key(|(_, (asked, _))| *asked);
             let least = least.map(|(question, _)| question.clone());
@@ -135,5 +137,8 @@ mod tests {
         assert_eq!(cached.kept.lock().len(), MOST_KEPT);
         assert_eq!(*cached.get(0, read).await.unwrap(), 0);
         assert_eq!(*cached.get(1, read).await.unwrap(), MOST_KEPT + 1);
+        tokio::time::advance(Duration::from_secs(2)).await;
+        cached.get(2, read).await.unwrap();
+        assert_eq!(cached.kept.lock().len(), 1, "unused answers are not kept");
     }
 }

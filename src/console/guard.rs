@@ -64,6 +64,13 @@ pub async fn api_request(
         Ok(caller) => caller,
         Err(refusal) => return refuse(&console, refusal, peer),
     };
+    let _share = match console.request_shares.of(&caller) {
+        Ok(share) => share,
+        Err(problem) => {
+            count(&console, ConsoleOutcome::Busy);
+            return problem.into_response();
+        }
+    };
     request.extensions_mut().insert(caller);
     let response = match console.requests.try_acquire() {
         Ok(_permit) => match tokio::time::timeout(TIMEOUT, next.run(request)).await {

@@ -27,9 +27,10 @@ const MOST_QUESTIONS: usize = 32;
 const MOST_OF_REQUEST: usize = 8;
 /// How long an answer is valid. So long a user keeps what was taken away.
 const VALID_FOR: Duration = Duration::from_secs(30);
-/// The most users, and the most answers of each, that are kept.
+/// The most users, and the most answers of each, that are kept. Events may name any namespace, so
+/// that a sender could cause as many questions: what is beyond them is not allowed.
 const MOST_USERS: usize = 64;
-const MOST_ANSWERS: usize = 10_000;
+const MOST_ANSWERS: usize = 2_000;
 /// A name that means all namespaces.
 const ALL: &str = "";
 /// The longest name of a namespace.
@@ -134,6 +135,9 @@ impl<A: Authorizer> Permissions<A> {
         if let Some(is_allowed) = self.get(user, verb, name) {
             return Ok(is_allowed);
         }
+        if name != ALL && self.has_asked_enough(user) {
+            return Ok(false);
+        }
         let asking = async {
             let _turn = self
                 .turns
@@ -169,6 +173,13 @@ impl<A: Authorizer> Permissions<A> {
         answer.copied().filter(|_| is_valid)
     }
 
+    fn has_asked_enough(&self, user: &Arc<User>) -> bool {
+        let known = self.known.lock();
+        known.get(user).is_some_and(|answers| {
+            answers.first.elapsed() < VALID_FOR && answers.allowed.len() >= MOST_ANSWERS
+        })
+    }
+
     fn put(&self, user: &Arc<User>, verb: Verb, name: &str, is_allowed: bool, now: Instant) {
         let mut known = self.known.lock();
         known.retain(|_, answers| now.saturating_duration_since(answers.first) < VALID_FOR);
@@ -181,10 +192,9 @@ impl<A: Authorizer> Permissions<A> {
             first: now,
             allowed: HashMap::new(),
         });
-        if answers.allowed.len() >= MOST_ANSWERS {
-            answers.allowed.clear();
+        if name == ALL || answers.allowed.len() < MOST_ANSWERS {
+            answers.allowed.insert((verb, name.to_owned()), is_allowed);
         }
-        answers.allowed.insert((verb, name.to_owned()), is_allowed);
     }
 
     /// Notes whether the authorizer answered.

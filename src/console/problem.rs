@@ -22,7 +22,7 @@ pub enum Problem {
     Method,
     /// A parameter is invalid.
     Invalid(String),
-    /// Too many requests or streams are open.
+    /// Too many requests or streams are open, or there were too many actions.
     Busy,
     /// The answer took too long.
     NotInTime,
@@ -107,7 +107,7 @@ impl Problem {
             Self::NotFound => "not found".to_owned(),
             Self::Method => "the path takes another method".to_owned(),
             Self::Invalid(problem) => problem.clone(),
-            Self::Busy => "too many requests or streams are open; try again".to_owned(),
+            Self::Busy => "too many requests, streams or actions at a time; try again".to_owned(),
             Self::NotInTime => "no answer in time; try again, or ask for less".to_owned(),
             Self::Failed(error) => visible(&format!("{error:#}")).into_owned(),
         }

@@ -49,9 +49,14 @@ impl Bus {
         ] {
             *text = cut_bytes(text, MAX_TEXT);
         }
+        let named = record.namespaces.len() + record.objects.len();
+        let objects = record.objects.iter();
+        let objects = objects.flat_map(|object| [&object.cluster, &object.namespace]);
         let is_long = |name: &String| name.len() > MAX_TEXT;
-        if record.namespaces.len() > MOST_NAMESPACES || record.namespaces.iter().any(is_long) {
+        let has_long = record.namespaces.iter().chain(objects).any(is_long);
+        if named > MOST_NAMESPACES || has_long {
             record.namespaces.clear();
+            record.objects.clear();
         }
         let message = PublishMessage::build().payload(self.encoded(&record).await?);
         Ok(self

@@ -137,7 +137,7 @@ helm.sh/chart: {{ printf "%s-%s" .root.Chart.Name .root.Chart.Version | replace 
 {{- end -}}
 {{- end -}}
 {{- with .Values.console -}}
-{{- if and .enabled .kubernetes.enabled (ne (join "," .kubernetes.audiences) "tidings") -}}
+{{- if and .enabled .kubernetes.enabled (ne (join "," .kubernetes.audiences) "tidings-console") -}}
 {{- $audiences := dict "audiences" .kubernetes.audiences -}}
 {{- $_ := set $settings "console" (dict "kubernetes" $audiences) -}}
 {{- end -}}

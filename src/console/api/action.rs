@@ -84,6 +84,9 @@ impl Operator {
         action: ManualAction,
         act: impl Future<Output = anyhow::Result<Value>> + Send + 'static,
     ) -> Answer {
+        if !self.console.actions.allows(&self.who) {
+            return Err(Problem::Busy);
+        }
         let doing = tokio::spawn(async move {
             let actor = Actor {
                 who: self.who.clone(),

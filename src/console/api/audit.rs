@@ -57,7 +57,10 @@ pub async fn list(
 
 fn row(stored: &StoredAction) -> Value {
     let mut row = audit::json(stored);
+    let objects = stored.record.objects.iter();
+    let objects = objects.map(|it| json!({ "cluster": it.cluster, "namespace": it.namespace }));
     row["namespaces"] = json!(stored.record.namespaces);
+    row["objects"] = objects.collect();
     row
 }
 
@@ -66,32 +69,35 @@ async fn limited(console: &Console, caller: &Caller, mut all: Value) -> Result<V
     let Some(rows) = rows(&mut all, "actions") else {
         return Ok(all);
     };
-    let all_names = rows.iter().flat_map(names);
-    let namespaces = all_names.map(|name| split(name).1.to_owned());
-    let visible = console.visible(caller, namespaces).await?;
-    rows.retain(|row| {
-        let mut names = names(row).peekable();
-        names.peek().is_some() && names.all(|name| is_visible(&visible, name))
-    });
+    let own = &console.parts.settings.cluster;
+    let of_objects = rows.iter().flat_map(objects);
+    let of_objects = of_objects.filter(|(cluster, _)| cluster == own);
+    let named = rows.iter().flat_map(namespaces);
+    let named = named.chain(of_objects.map(|(_, namespace)| namespace));
+    let visible = console.visible(caller, named.map(str::to_owned)).await?;
+    rows.retain(|row| is_visible(&visible, row));
     Ok(all)
 }
 
-fn names(row: &Value) -> impl Iterator<Item = &str> {
+/// The namespaces of the rules that a row names.
+fn namespaces(row: &Value) -> impl Iterator<Item = &str> {
     let names = row["namespaces"].as_array().into_iter().flatten();
     names.map(|name| name.as_str().unwrap_or_default())
 }
 
-/// The cluster, if the name is that of an object's namespace, and the namespace.
-fn split(name: &str) -> (Option<&str>, &str) {
-    match name.rsplit_once('/') {
-        Some((cluster, namespace)) => (Some(cluster), namespace),
-        None => (None, name),
-    }
+/// Cluster and namespace of the objects that a row names.
+fn objects(row: &Value) -> impl Iterator<Item = (&str, &str)> {
+    let objects = row["objects"].as_array().into_iter().flatten();
+    objects.map(|object| {
+        let text = |key: &str| object[key].as_str().unwrap_or_default();
+        (text("cluster"), text("namespace"))
+    })
 }
 
-fn is_visible(visible: &Visible, name: &str) -> bool {
-    let (cluster, namespace) = split(name);
-    cluster.is_none_or(|cluster| visible.cluster(cluster)) && visible.namespace(namespace)
+fn is_visible(visible: &Visible, row: &Value) -> bool {
+    let is_named = namespaces(row).next().is_some() || objects(row).next().is_some();
+    let of_object = |(cluster, namespace)| visible.cluster(cluster) && visible.namespace(namespace);
+    is_named && namespaces(row).all(|name| visible.namespace(name)) && objects(row).all(of_object)
 }
 
 #[cfg(test)]
@@ -99,21 +105,27 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_namespace_of_an_object_is_one_of_its_cluster() {
+    fn an_action_is_visible_if_all_that_it_names_is() {
         let visible = Visible::Of {
             namespaces: ["apps".to_owned()].into(),
             cluster: "here".to_owned(),
         };
-        for (name, expected) in [
-            ("apps", true),
-            ("here/apps", true),
-            ("there/apps", false),
-            ("here/other", false),
-            ("other", false),
-            ("", false),
-            ("here/", false),
+        let object =
+            |cluster: &str, namespace: &str| json!({ "cluster": cluster, "namespace": namespace });
+        for (namespaces, objects, expected) in [
+            (json!(["apps"]), json!([]), true),
+            (json!(["apps"]), json!([object("here", "apps")]), true),
+            (json!([]), json!([object("here", "apps")]), true),
+            (json!(["apps"]), json!([object("there", "apps")]), false),
+            (json!(["apps"]), json!([object("here", "other")]), false),
+            (json!(["apps"]), json!([object("here", "")]), false),
+            (json!(["apps", "other"]), json!([]), false),
+            (json!([""]), json!([]), false),
+            (json!([]), json!([]), false),
+            (Value::Null, Value::Null, false),
         ] {
-            assert_eq!(is_visible(&visible, name), expected, "{name}");
+            let row = json!({ "namespaces": namespaces, "objects": objects });
+            assert_eq!(is_visible(&visible, &row), expected, "{row}");
         }
     }
 }

@@ -81,6 +81,7 @@ pub async fn stream(
     let resumed = Position::read(&headers)?;
     let permit = console.streams.clone().try_acquire_owned();
     let permit = permit.map_err(|_| Problem::Busy)?;
+    let share = console.stream_shares.of(&caller)?;
     let reading = read(&console, &wanted, resumed).await?;
     let (sender, receiver) = mpsc::channel(BUFFER);
     tokio::spawn(async move {
@@ -94,7 +95,7 @@ pub async fn stream(
             () = tokio::time::sleep(MAX_STREAM_TIME) => {}
         }
         streams.dec();
-        drop(permit);
+        drop((permit, share));
     });
     let keep_alive = KeepAlive::new().interval(KEEP_ALIVE);
     let sse = Sse::new(received(receiver)).keep_alive(keep_alive);
@@ -217,6 +218,9 @@ async fn visible_event(
     caller: &Caller,
     event: Option<Event>,
 ) -> Result<Option<Event>, Problem> {
+    // This cluster's API is not asked about namespaces of other clusters.
+    let own = &console.parts.settings.cluster;
+    let event = event.filter(|event| !caller.is_limited || event.cluster == *own);
     let Some(event) = event else {
         return Ok(None);
     };

@@ -58,7 +58,8 @@ pub async fn try_event(
     request: Request,
 ) -> Answer {
     let tried: Tried = body::read(request, MAX_BODY_BYTES).await?;
-    let _permit = console.traces.try_acquire().map_err(|_| Problem::Busy)?;
+    let permit = console.traces.clone().try_acquire_owned();
+    let permit = permit.map_err(|_| Problem::Busy)?;
     let is_stored = tried.id.is_some();
     let event = event(&console, tried).await?;
     let named = console.namespaces_of_rules().into_iter();
@@ -71,10 +72,13 @@ pub async fn try_event(
     let clusters = console.parts.clusters.current();
     let (of_task, tried) = (rules.clone(), event.clone());
     // The patterns of all Alerts take a while.
-    let explained =
-        spawn_blocking(move || explain(&of_task, &tried, &clusters, PlanContext::default())).await;
+    let explained = spawn_blocking(move || {
+        let explained = explain(&of_task, &tried, &clusters, PlanContext::default());
+        // Held until the work ends, also if nobody waits for it any more.
+        (explained, permit)
+    });
+    let (explained, _permit) = explained.await.context("the rules cannot be tried")?;
     let (mut explained, others): (Vec<_>, Vec<_>) = explained
-        .context("the rules cannot be tried")?
         .into_iter()
         .filter(|alert| visible.name(&alert.alert))
         .partition(|alert| alert.verdict != Verdict::NoEventSourceMatches);

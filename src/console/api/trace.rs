@@ -56,7 +56,8 @@ pub async fn show(
         }
         request.cluster = Some(own.clone());
     }
-    let _permit = console.traces.try_acquire().map_err(|_| Problem::Busy)?;
+    let permit = console.traces.clone().try_acquire_owned();
+    let permit = permit.map_err(|_| Problem::Busy)?;
     let mut facts = gather(&console.parts.bus, &request).await?;
     let named = namespaces_in(&facts);
     let visible = console
@@ -66,6 +67,8 @@ pub async fn show(
     let rules = console.parts.rules.current();
     // The patterns of all Alerts take a while.
     let assembled = tokio::task::spawn_blocking(move || {
+        // Held until the work ends, also if nobody waits for it any more.
+        let _permit = permit;
         let shows = |alert: &str| visible.name(alert);
         let trace = assemble(&request, &facts, Some(&rules), &shows);
         limited(trace, &visible)

@@ -147,7 +147,9 @@ impl Bed {
 
     /// A token of an account, for the console.
     pub async fn token(&self, account: &str) -> String {
-        self.server.token_of(&self.own, account, &["tidings"]).await
+        self.server
+            .token_of(&self.own, account, &["tidings-console"])
+            .await
     }
 
     fn request(&self, method: Method, path: &str, token: &str) -> RequestBuilder {

@@ -245,7 +245,7 @@ settings! {
         "Accept bearer tokens that the Kubernetes API knows (TokenReview). What their users see \
          and may do is decided by their rights to `get` and `update` `alerts` and `providers` \
          (SubjectAccessReview). See [the console](../console.md#with-kubernetes).";
-    "console.kubernetes.audiences", Value("tidings"), "", ROUTER,
+    "console.kubernetes.audiences", Value("tidings-console"), "", ROUTER,
         "Audiences, of which a token must have one.";
     "watchdog.provider", Otherwise("none: no watchdog"), "", NOTICES,
         "Provider, as `namespace/name`, that gets a notice in each interval while notifications \

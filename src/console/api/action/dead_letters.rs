@@ -9,9 +9,8 @@ use serde::Deserialize;
 use serde_json::json;
 
 use super::{MAX_BODY_BYTES, Operator};
-use crate::audit::ManualAction;
 use crate::command::dead_letters::find::{Filter, Part, StoredDeadLetter, find_page};
-use crate::command::dead_letters::{delete, namespaces, replay as replay_one};
+use crate::command::dead_letters::{action_on, delete, replay as replay_one};
 use crate::console::Console;
 use crate::console::access::{Caller, Role};
 use crate::console::api::dead_letters::keep_visible;
@@ -124,11 +123,7 @@ async fn change(console: Arc<Console>, caller: Caller, request: Request, change:
         .flat_map(|delivery| namespaces_of_rules(&delivery))
         .collect();
     let permit = console.permit(&operator.caller, named).await?;
-    let action = ManualAction {
-        count,
-        namespaces: namespaces(&found),
-        ..ManualAction::on(name, target)
-    };
+    let action = action_on(name, target, &found);
     let act = async move {
         let bus = &console.parts.bus;
         for stored in found {
