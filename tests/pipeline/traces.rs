@@ -3,8 +3,6 @@
 mod collector;
 mod real_collector;
 
-use std::time::Duration;
-
 use futures::{StreamExt, stream};
 use serde_json::json;
 use tidings_core::Message as _;
@@ -43,6 +41,7 @@ fn sampled() -> String {
 fn lead_from_the_post(spans: &[Exported]) {
     let (ingest, route) = (named(spans, "ingest"), named(spans, "route"));
     let attempts = named(spans, "deliver");
+    assert!(!attempts.is_empty(), "{spans:#?}");
     assert_eq!((ingest.len(), route.len()), (1, 1), "{spans:#?}");
     assert_eq!(route[0].parent, ingest[0].id);
     for attempt in attempts {
@@ -211,14 +210,16 @@ async fn a_collector_that_hangs_or_is_gone_harms_nothing_and_spans_are_dropped()
     let count = |outcome: &'static str| up.metric("tidings_trace_spans_total", outcome);
 
     // Each has three spans, and 2,560 fit into the queue and a request.
-    let posting = (0..1000).map(async |number| {
-        let answer = up.post(&event(&format!("event {number}"))).await;
-        assert_eq!(answer.unwrap().status, 202);
-    });
-    stream::iter(posting).buffer_unordered(16).count().await;
-    receiver.receives(1000).await;
+    let mut posted = 0;
+    while count("dropped").await == 0.0 {
+        let posting = (posted..posted + 500).map(async |number| {
+            let answer = up.post(&event(&format!("event {number}"))).await;
+            assert_eq!(answer.unwrap().status, 202);
+        });
+        posted += stream::iter(posting).buffer_unordered(16).count().await;
+    }
+    receiver.receives(posted).await;
     rig.drained().await;
-    assert!(count("dropped").await > 0.0);
     collector.answer_with(Reply::Close);
     up.logs_with("traces-not-exported", []).await;
     assert!(count("failed").await > 0.0);
@@ -226,8 +227,7 @@ async fn a_collector_that_hangs_or_is_gone_harms_nothing_and_spans_are_dropped()
 
     // What is left does not delay its end.
     collector.answer_with(Reply::Stall);
-    let ended = tokio::time::timeout(Duration::from_secs(9), up.terminate());
-    assert!(ended.await.unwrap().success());
+    assert!(up.terminate().await.success());
 }
 
 #[tokio::test]

@@ -15,7 +15,7 @@ use crate::model::subject;
 use crate::model::time::to_proto;
 use crate::wire::{DeadLetter, NoticeState};
 
-/// The most that is read for one notice. The next notice continues.
+/// The most that is read for one notice.
 const MOST_LETTERS: u64 = 10_000;
 const MOST_BYTES: u64 = 64 << 20;
 const MOST_TIME: Duration = Duration::from_secs(20);

@@ -40,7 +40,7 @@ pub use ingest::{
 pub use layer::{Flag, Sources, environment};
 pub use mistake::{Mistake, Mistakes, Origin};
 pub use notices::{FallbackSettings, ProviderName, WatchdogSettings};
-pub use otlp::{OtlpSettings, Ratio};
+pub use otlp::{OtlpSettings, Ratio, TRACES_PATH};
 pub use rules::{MemberRules, RulesFrom, RulesSettings};
 pub use secret::{Secret, Servers};
 pub use server::ServerTlsSettings;

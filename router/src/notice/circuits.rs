@@ -1,6 +1,6 @@
 //! Which circuits are open for long and were not reported. Pure.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -10,8 +10,10 @@ use tidings_core::runtime::config::ProviderName;
 use tidings_core::wire::circuit::State;
 use tidings_core::wire::{Circuit, ReportedCircuit};
 
-/// The most circuits that are known as reported. More are reported after others closed.
-const MOST_KNOWN: usize = 1000;
+/// The most circuits that are known as reported, and of one namespace. More are reported after
+/// others closed. Each channel has a circuit, so that one namespace can have many.
+const MOST_KNOWN: usize = 4000;
+const MOST_OF_NAMESPACE: usize = 100;
 /// The digits of the hash of a destination.
 const DIGITS: usize = 16;
 
@@ -60,12 +62,21 @@ pub(super) fn examine(
         let entry = entry(circuit);
         known.contains(&parts(&entry))
     });
+    let mut of_namespace: HashMap<&str, usize> = HashMap::new();
+    for circuit in &old {
+        *of_namespace.entry(&circuit.namespace).or_default() += 1;
+    }
     found.known.extend(old.into_iter().map(entry));
     for circuit in new {
         let since = from_proto(circuit.since).unwrap_or(Timestamp::UNIX_EPOCH);
-        if between(since, now) < open_for || found.known.len() >= MOST_KNOWN {
+        let of_namespace = of_namespace.entry(&circuit.namespace).or_default();
+        if between(since, now) < open_for
+            || found.known.len() >= MOST_KNOWN
+            || *of_namespace >= MOST_OF_NAMESPACE
+        {
             continue;
         }
+        *of_namespace += 1;
         found.known.push(entry(circuit));
         let is_own = circuit.namespace == fallback.namespace && circuit.provider == fallback.name;
         match is_own {
@@ -164,16 +175,20 @@ mod tests {
     }
 
     #[test]
-    fn the_known_circuits_have_a_bound() {
+    fn the_known_circuits_have_a_bound_for_each_namespace() {
         let circuits = |count: usize| -> Vec<_> {
             let each = (0..count).map(|number| circuit(&format!("p{number:04}"), State::Open, 1));
             each.collect()
         };
-        let first = found(&circuits(1100), &[], 100);
-        assert_eq!((first.reported.len(), first.known.len()), (1000, 1000));
-        let second = found(&circuits(1100), &first.known, 100);
-        assert_eq!(names(&second), [""; 0]);
-        let third = found(&circuits(1100)[200..], &first.known, 100);
-        assert_eq!(third.reported.len(), 100);
+        let mut all = circuits(150);
+        let first = found(&all, &[], 100);
+        assert_eq!((first.reported.len(), first.known.len()), (100, 100));
+        let mut of_other = circuit("p", State::Open, 2);
+        of_other.namespace = "other".into();
+        all.push(of_other);
+        let second = found(&all, &first.known, 100);
+        assert_eq!(names(&second), ["other/p"]);
+        let third = found(&all[20..], &second.known, 100);
+        assert_eq!(third.reported.len(), 20, "others follow when some closed");
     }
 }

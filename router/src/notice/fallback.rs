@@ -45,9 +45,11 @@ impl Notices {
             let read = self.reported.dead_letters(dead_read, end, |letter| {
                 summary.add(&letter);
             });
-            dead_read = read.await?;
+            let read = read.await?;
+            // The others are only counted, so that a flood delays no news.
+            summary.unread = end.last - read;
+            dead_read = end.last;
         }
-        summary.is_cut = dead_read < end.last;
         let open = self.open_circuits(&state, provider, now).await?;
         let next = NoticeState {
             dead_created: Some(to_proto(end.created)),

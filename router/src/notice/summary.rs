@@ -16,6 +16,8 @@ use super::shown;
 /// The most pairs of Provider and reason that are counted apart, and how many a notice names.
 const MOST_PAIRS: usize = 1000;
 const MOST_NAMED: usize = 10;
+/// How many of them one namespace has before others.
+const NAMED_OF_NAMESPACE: usize = 3;
 /// The longest name or reason in a notice, in bytes.
 const LONGEST: usize = 100;
 
@@ -27,8 +29,8 @@ pub(super) struct Summary {
     total: u64,
     /// Dead letters that were notices.
     pub(super) of_notices: u64,
-    /// Whether there are more dead letters, for the next notice.
-    pub(super) is_cut: bool,
+    /// The number of dead letters that were too many to read.
+    pub(super) unread: u64,
 }
 
 impl Summary {
@@ -69,7 +71,7 @@ impl Summary {
 
     fn write_dead_letters(&self, text: &mut String, since: Option<Timestamp>) {
         let deliveries = count(self.total, "delivery was", "deliveries were");
-        let least = if self.is_cut { "at least " } else { "" };
+        let least = if self.unread > 0 { "at least " } else { "" };
         let since = since.map_or_else(String::new, |since| format!(" since {}", at(since)));
         line(
             text,
@@ -77,15 +79,34 @@ impl Summary {
         );
         let mut pairs: Vec<_> = self.pairs.iter().collect();
         pairs.sort_by_key(|(_, count)| std::cmp::Reverse(**count));
-        for ((provider, reason), count) in pairs.iter().take(MOST_NAMED) {
+        let named = shared_out(pairs, |((provider, _), _)| provider);
+        for ((provider, reason), count) in &named {
             line(text, format_args!("- {provider}: {reason} ({count})"));
         }
-        let named = pairs.iter().take(MOST_NAMED).map(|(_, count)| **count);
-        let others = self.total - named.sum::<u64>();
+        let others = self.total - named.iter().map(|(_, count)| **count).sum::<u64>();
         if others > 0 {
             line(text, format_args!("- others ({others})"));
         }
+        if self.unread > 0 {
+            let more = self.unread;
+            line(
+                text,
+                format_args!("- up to {more} more, which are too many to read"),
+            );
+        }
     }
+}
+
+/// As many as a notice names. Each namespace has a share of them, and takes what others leave.
+fn shared_out<T>(all: Vec<T>, provider: impl Fn(&T) -> &str) -> Vec<T> {
+    let mut of_namespace: BTreeMap<String, usize> = BTreeMap::new();
+    let (first, rest): (Vec<T>, Vec<T>) = all.into_iter().partition(|one| {
+        let (namespace, _) = provider(one).split_once('/').unwrap_or_default();
+        let count = of_namespace.entry(namespace.to_owned()).or_default();
+        *count += 1;
+        *count <= NAMED_OF_NAMESPACE
+    });
+    first.into_iter().chain(rest).take(MOST_NAMED).collect()
 }
 
 fn write_circuits(text: &mut String, circuits: &[OpenCircuit], open_for: Duration) {
@@ -98,7 +119,7 @@ fn write_circuits(text: &mut String, circuits: &[OpenCircuit], open_for: Duratio
             "{circuits_are} open for {open_for} or longer, see `tidings providers circuits`:"
         ),
     );
-    for circuit in circuits.iter().take(MOST_NAMED) {
+    for circuit in shared_out(circuits.iter().collect(), |circuit| &circuit.provider) {
         let (provider, since) = (short(&circuit.provider), at(circuit.since));
         line(text, format_args!("- {provider}, since {since}"));
     }
@@ -179,6 +200,27 @@ mod tests {
                         since 1970-01-01T00:01:00Z";
         assert_eq!(text.as_deref(), Some(expected));
         assert_eq!(summary.of_notices, 1);
+    }
+
+    #[test]
+    fn a_namespace_with_many_failures_leaves_room_for_others() {
+        let mut summary = Summary::default();
+        for number in 0..40 {
+            summary.add(&letter(&format!("p{:02}", number % 20), "rejected", ""));
+        }
+        let mut of_other = letter("hook", "not-found", "");
+        let provider = of_other.delivery.as_mut().unwrap().provider.as_mut();
+        provider.unwrap().namespace = "other".into();
+        summary.add(&of_other);
+        summary.unread = 7;
+        let mut circuits: Vec<_> = (0..20).map(|_| circuit("apps/p")).collect();
+        circuits.push(circuit("other/hook"));
+        let text = summary.message(&circuits, None, OPEN_FOR).unwrap();
+        assert!(text.starts_with("at least 41 deliveries"), "{text}");
+        assert!(text.contains("- other/hook: not-found (1)"), "{text}");
+        assert!(text.contains("- other/hook, since"), "{text}");
+        assert!(text.contains("- others (22)"), "{text}");
+        assert!(text.contains("- up to 7 more"), "{text}");
     }
 
     #[test]

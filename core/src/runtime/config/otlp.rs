@@ -9,6 +9,8 @@ use super::read::Reader;
 use super::secret::Secret;
 use super::value::{self, Parsed};
 
+/// The path of traces below the endpoint.
+pub const TRACES_PATH: &str = "/v1/traces";
 /// The most headers, and their length in all.
 const MOST_HEADERS: usize = 16;
 const LONGEST_HEADERS: usize = 8 << 10;
@@ -45,6 +47,11 @@ impl OtlpSettings {
             sampling: reader.value("otlp.sampling", ratio),
             headers: reader.secret("otlp.headers", "otlp.headers_file"),
         };
+        let endpoint = otlp.endpoint.as_ref().map(Url::path);
+        if endpoint.is_some_and(|path| path.trim_end_matches('/').ends_with(TRACES_PATH)) {
+            let message = format!("write it without {TRACES_PATH}, which is added");
+            reader.mistake("otlp.endpoint", &message);
+        }
         let headers = otlp.headers.as_ref().map(Secret::expose);
         if let Some(Err(expected)) = headers.map(parse_headers) {
             reader.mistake("otlp.headers", &format!("expected {expected}"));

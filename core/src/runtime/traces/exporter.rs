@@ -27,7 +27,7 @@ use url::Url;
 
 use crate::model::jitter::jitter;
 use crate::runtime::codes::log as codes;
-use crate::runtime::config::OtlpSettings;
+use crate::runtime::config::{OtlpSettings, TRACES_PATH};
 use crate::runtime::log_pace::LogPace;
 use crate::runtime::metrics::Metrics;
 use crate::runtime::metrics::labels::SpanOutcome;
@@ -112,7 +112,7 @@ pub(super) fn new(
 /// The address for traces, below that of the collector, as OTLP has it.
 fn of_traces(endpoint: &Url) -> Url {
     let mut url = endpoint.clone();
-    let path = format!("{}/v1/traces", endpoint.path().trim_end_matches('/'));
+    let path = format!("{}{TRACES_PATH}", endpoint.path().trim_end_matches('/'));
     url.set_path(&path);
     url
 }
