@@ -38,7 +38,8 @@ Examples:
   tidings status                                            Show what needs attention
   tidings trace --object Kustomization/apps/shop            Show why an event was sent, or not
 
-Exit status: 0 for success, 1 if test, check, status or trace found something, 2 for an error.";
+Exit status: 0 for success, 1 if test, check or status found a problem, or trace no event, 2 for an
+error.";
 
 /// Deliver GitOps events reliably to chats, incident tools, webhooks and Git forges
 #[derive(Parser, Debug)]

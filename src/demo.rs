@@ -6,9 +6,9 @@ use anyhow::Context as _;
 use axum::Router;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use tidings_core::model::text::visible;
 use tokio::net::TcpListener;
 
+use crate::command::tool::{print_line, write_all};
 use crate::process::Process;
 
 /// The address that the Providers in `examples/rules` use.
@@ -32,10 +32,8 @@ pub async fn start(process: &mut Process, events: SocketAddr) -> anyhow::Result<
             .await
     });
     if process.logs_text() {
-        println!(
-            "Tidings is up and prints deliveries here. Send an event from another terminal:\n"
-        );
-        println!("  {}\n", curl(events));
+        let hint = "Tidings is up and prints deliveries here. Send an event from another terminal:";
+        write_all(format!("{hint}\n\n  {}\n\n", curl(events)).as_bytes())?;
     }
     Ok(())
 }
@@ -66,6 +64,7 @@ async fn print_delivery(headers: HeaderMap, body: String) -> StatusCode {
         text(&object["name"]),
         text(&event["message"])
     );
-    println!("{}", visible(&line));
+    // A closed pipe makes no difference to the delivery.
+    let _ = print_line(&line);
     StatusCode::OK
 }

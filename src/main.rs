@@ -2,6 +2,9 @@
 //!
 //! `role` has one file for each role, and `command` has one file for each tool.
 
+// `println!` panics when the reader closes the pipe. `command::tool` does not.
+#![deny(clippy::print_stdout)]
+
 use std::process::ExitCode;
 
 use tidings_core::model::text::visible;

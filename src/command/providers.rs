@@ -12,6 +12,7 @@ use tidings_workers::notifier::contract::need::Need;
 use tidings_workers::notifier::{PROVIDERS, provider_type};
 
 use super::ListOutput;
+use super::tool::write_all;
 use circuits::CircuitsCommand;
 
 /// Arguments of `tidings providers`.
@@ -66,20 +67,30 @@ struct NeedReport {
 /// The provider type does not exist, or the bus cannot be reached.
 pub async fn run(arguments: ProvidersArguments) -> anyhow::Result<()> {
     match arguments.command {
-        Some(ProvidersCommand::Example { r#type }) => print!("{}", example(&r#type)?),
+        Some(ProvidersCommand::Example { r#type }) => write_all(example(&r#type)?.as_bytes())?,
         Some(ProvidersCommand::Circuits(command)) => circuits::run(command).await?,
-        Some(ProvidersCommand::Markdown) => print!("{}", markdown::page()),
+        Some(ProvidersCommand::Markdown) => write_all(markdown::page().as_bytes())?,
         None => match arguments.output {
             ListOutput::Jsonl => {
-                for row in PROVIDERS {
-                    println!("{}", serde_json::to_string(&report(row))?);
-                }
+                let lines = PROVIDERS.iter().map(|row| {
+                    let line = serde_json::to_string(&report(row))?;
+                    anyhow::Ok(line + "\n")
+                });
+                write_all(lines.collect::<Result<String, _>>()?.as_bytes())?;
             }
             ListOutput::Json => {
                 let types: Vec<_> = PROVIDERS.iter().map(|row| report(row)).collect();
-                println!("{}", serde_json::to_string(&types)?);
+                write_all((serde_json::to_string(&types)? + "\n").as_bytes())?;
             }
-            ListOutput::Text => PROVIDERS.iter().for_each(|row| print_text(row)),
+            ListOutput::Text => {
+                write_all(
+                    PROVIDERS
+                        .iter()
+                        .map(|row| text(row))
+                        .collect::<String>()
+                        .as_bytes(),
+                )?;
+            }
         },
     }
     Ok(())
@@ -124,16 +135,14 @@ fn family(family: Family) -> &'static str {
     }
 }
 
-fn print_text(row: &ProviderType) {
-    println!("{}: {}", row.kind, row.summary);
-    for need in row.needs {
-        println!(
-            "  {:<6}  {:<25}  {:<8}  {}",
-            need.place.as_str(),
-            need.name,
-            need.demand.as_str(),
-            need.meaning
-        );
-    }
-    println!();
+fn text(row: &ProviderType) -> String {
+    let need = |need: &Need| {
+        let (place, demand) = (need.place.as_str(), need.demand.as_str());
+        format!(
+            "  {place:<6}  {:<25}  {demand:<8}  {}\n",
+            need.name, need.meaning
+        )
+    };
+    let needs: String = row.needs.iter().map(need).collect();
+    format!("{}: {}\n{needs}\n", row.kind, row.summary)
 }

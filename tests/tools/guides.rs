@@ -59,7 +59,6 @@ type Case<'a> = (&'a str, &'a str, &'a str, &'a [&'a str], &'a [&'a str]);
 
 #[tokio::test]
 async fn an_event_goes_where_each_guide_says() {
-    let prod: &[&str] = &["--cluster", "prod-1", "--cluster-label", "env=prod"];
     let cases: [Case; 9] = [
         ("chat", "Kustomization", "error", &[], &["errors"]),
         ("chat", "HelmRelease", "info", &[], &["deployments"]),
@@ -72,8 +71,8 @@ async fn an_event_goes_where_each_guide_says() {
             &["--cluster", "staging"],
             &["promote"],
         ),
-        ("incidents", "HelmRelease", "error", prod, &["production"]),
-        ("incidents", "HelmRelease", "error", &[], &[]),
+        ("incidents", "HelmRelease", "error", &[], &["production"]),
+        ("incidents", "GitRepository", "error", &[], &[]),
         ("alertmanager", "Kustomization", "error", &[], &["failures"]),
         ("alertmanager", "Kustomization", "info", &[], &[]),
     ];
