@@ -18,9 +18,12 @@ const MAX_QUOTED_CHARS: usize = 150;
 /// Why a request body is not an event.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum InvalidEvent {
-    /// Not one JSON document, or a field has the wrong type.
+    /// Not one JSON document.
     #[error("the event is not valid JSON: {0}")]
     Json(String),
+    /// A field has the wrong type, or a time is none.
+    #[error("the event has a value that it cannot have: {0}")]
+    Value(String),
     /// The involved object is incomplete, so no Alert could match.
     #[error("involvedObject.{0} is missing or empty; set it to the object that the event is about")]
     MissingField(&'static str),
@@ -40,8 +43,13 @@ pub fn parse_event(
     labels: Option<ObjectLabels>,
 ) -> Result<Event, InvalidEvent> {
     let text = decode::text(bytes);
-    decode::decode(&text, |raw| normalize(raw, cluster, received_at, labels))
-        .map_err(|error| InvalidEvent::Json(shorten(error.to_string())))?
+    decode::decode(&text, |raw| normalize(raw, cluster, received_at, labels)).map_err(|error| {
+        let text = shorten(error.to_string());
+        match error.is_data() {
+            true => InvalidEvent::Value(text),
+            false => InvalidEvent::Json(text),
+        }
+    })?
 }
 
 /// Turns a decoded event into the event to store, with cluster and ids.

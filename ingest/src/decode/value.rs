@@ -51,7 +51,7 @@ impl Visitor<'_> for Time {
     type Value = Option<i64>;
 
     fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("an RFC 3339 time in timestamp")
+        formatter.write_str("an RFC 3339 time in timestamp, such as 2026-01-02T03:04:05Z")
     }
 
     fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {

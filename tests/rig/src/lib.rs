@@ -256,13 +256,13 @@ impl Rig {
         .await;
     }
 
-    /// Waits until the router has read all events.
+    /// Waits until the router has read all events and finished with them.
     pub async fn routed(&self) {
         let jetstream = self.jetstream().await;
-        eventually("the router has read all events", async || {
+        eventually("the router has finished with all events", async || {
             let stream = jetstream.get_stream("EVENTS").await.ok()?;
             let router = stream.consumer_info("router").await.ok()?;
-            (router.num_pending == 0).then_some(())
+            (router.num_pending == 0 && router.num_ack_pending == 0).then_some(())
         })
         .await;
     }
