@@ -213,6 +213,7 @@ async fn a_dead_letter_causes_one_notice_and_many_in_an_interval_cause_one() {
     );
 
     bed.dies(named(20, "many")).await;
+    assert!(bed.up.terminate().await.success());
     bed.up.restart().await;
     assert_eq!(bed.fallback.count(), 1, "the interval did not pass");
     bed.an_hour_passes().await;
@@ -221,6 +222,7 @@ async fn a_dead_letter_causes_one_notice_and_many_in_an_interval_cause_one() {
 
     // Dead letters that nobody looked at are reported after a restart, and others are not again.
     bed.an_hour_passes().await;
+    assert!(bed.up.terminate().await.success());
     bed.up.restart().await;
     bed.dies(named(1, "last")).await;
     let third = bed.fallback.receives(3).await[2].message();
