@@ -131,13 +131,17 @@ compare "$folder/secured-member" --set mode=member,cluster=prod-eu "${secured[@]
     --set nats.external.credentialsSecret=tidings-nats-credentials
 combine console-single single console
 compare "$folder/console-single" --set console.enabled=true
-combine console-standard standard console-tokens
+combine console-standard standard console-tokens console-service
 compare "$folder/console-standard" --set mode=standard,console.enabled=true \
     --set console.viewTokensSecret=tidings-console-view \
     --set console.operateTokensSecret=tidings-console-operate
-combine console-kubernetes standard console-kubernetes
+combine console-kubernetes standard console-kubernetes console-service
 compare "$folder/console-kubernetes" --set mode=standard,console.enabled=true \
     --set console.kubernetes.enabled=true
+combine console-both standard console-kubernetes console-tokens console-service
+compare "$folder/console-both" --set mode=standard,console.enabled=true \
+    --set console.kubernetes.enabled=true --set console.viewTokensSecret=tidings-console-view \
+    --set console.operateTokensSecret=tidings-console-operate
 
 echo "workflows"
 "$(tools/deploy-tool.sh actionlint)" .github/workflows/*.yaml

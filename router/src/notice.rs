@@ -7,8 +7,9 @@
 //!
 //! # Guarantees
 //! One of several routers plans each notice, and stores it in the state before it stores the
-//! delivery. A router that takes over stores the delivery again, with the same id, so that nothing
-//! is lost or repeated. Notices are marked, and no notice reports the end of another one.
+//! delivery. A router that takes over stores the delivery again, with the same id: nothing is lost,
+//! and within the dedupe window of DELIVERIES nothing is repeated. Notices are marked, and no
+//! notice reports the end of another one.
 
 mod circuits;
 mod deliver;

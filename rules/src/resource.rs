@@ -209,8 +209,9 @@ pub struct ProviderSpec {
         }])
     )]
     pub rate_limit: Option<String>,
-    /// Maximum number of concurrent deliveries of all workers together, from 1 to 1000. Defaults to
-    /// 64 to 256 in each worker. A Tidings extension.
+    /// Maximum number of concurrent deliveries of all workers together, from 1 to 1000. Without it,
+    /// each worker makes 64 at a time, and up to 256 if the service answers within a second. A
+    /// Tidings extension.
     #[schemars(range(min = 1, max = 1000))]
     pub max_in_flight: Option<i64>,
     /// Retries of failed deliveries. A Tidings extension.

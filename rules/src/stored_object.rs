@@ -20,10 +20,11 @@ impl StoredObject {
         }
     }
 
-    /// The object that was stored.
+    /// The object that was stored. A manifest is at most 100 levels deep when it is read from YAML,
+    /// and JSON may be 127.
     pub(crate) fn object(&self) -> Object {
         Object {
-            value: serde_json::from_str(&self.json).unwrap_or_default(),
+            value: serde_json::from_str(&self.json).expect("it was written from a value"),
             origin: self.origin.clone(),
         }
     }

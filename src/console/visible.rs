@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 
 use tidings_core::model::excerpt::carried_event;
 use tidings_core::wire::Outcome;
-use tidings_core::{Delivery, Event};
+use tidings_core::{AlertReference, Delivery, Event, ProviderReference};
 
 use super::Console;
 use super::access::{Caller, Refusal, Role};
@@ -87,6 +87,19 @@ impl Console {
             true => Ok(Permit(())),
             false => Err(Problem::Refused(Refusal::NotInNamespace)),
         }
+    }
+
+    /// The namespace of an event's object, if this cluster's API can say who may see it. `None` for
+    /// an event of another cluster, about which it is not asked.
+    pub fn namespace_to_ask(&self, event: &Event) -> Option<String> {
+        let is_own = event.cluster == self.parts.settings.cluster;
+        is_own.then(|| namespace_of_event(event))
+    }
+
+    /// The namespaces of a delivery that decide who may see it.
+    pub fn namespaces_to_ask(&self, delivery: &Delivery) -> impl Iterator<Item = String> {
+        let event = carried_event(delivery).and_then(|event| self.namespace_to_ask(event));
+        namespaces_of_rules(delivery).into_iter().chain(event)
     }
 
     /// The namespaces of all rules.
@@ -165,31 +178,22 @@ pub fn namespace_of(name: &str) -> &str {
 }
 
 /// The namespace of an event's object.
-pub fn namespace_of_event(event: &Event) -> String {
+fn namespace_of_event(event: &Event) -> String {
     let object = event.involved_object.as_ref();
     object.map_or_else(String::new, |object| object.namespace.clone())
 }
 
 /// The namespaces of the Alert and the Provider of a delivery.
 pub fn namespaces_of_rules(delivery: &Delivery) -> [String; 2] {
-    let alert = delivery.alert.as_ref();
-    let provider = delivery.provider.as_ref();
-    [
-        alert.map_or_else(String::new, |alert| alert.namespace.clone()),
-        provider.map_or_else(String::new, |provider| provider.namespace.clone()),
-    ]
-}
-
-/// The namespaces that a delivery names.
-pub fn namespaces_of(delivery: &Delivery) -> impl Iterator<Item = String> {
-    let event = carried_event(delivery).map(namespace_of_event);
-    namespaces_of_rules(delivery).into_iter().chain(event)
+    namespaces(delivery.alert.as_ref(), delivery.provider.as_ref())
 }
 
 /// The namespaces that an outcome names.
 pub fn namespaces_of_outcome(outcome: &Outcome) -> [String; 2] {
-    let alert = outcome.alert.as_ref();
-    let provider = outcome.provider.as_ref();
+    namespaces(outcome.alert.as_ref(), outcome.provider.as_ref())
+}
+
+fn namespaces(alert: Option<&AlertReference>, provider: Option<&ProviderReference>) -> [String; 2] {
     [
         alert.map_or_else(String::new, |alert| alert.namespace.clone()),
         provider.map_or_else(String::new, |provider| provider.namespace.clone()),
@@ -198,7 +202,7 @@ pub fn namespaces_of_outcome(outcome: &Outcome) -> [String; 2] {
 
 #[cfg(test)]
 mod tests {
-    use tidings_core::{AlertReference, ObjectReference, ProviderReference};
+    use tidings_core::ObjectReference;
 
     use super::*;
 

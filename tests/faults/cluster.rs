@@ -23,20 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(120);
 #[tokio::test(flavor = "multi_thread")]
 async fn killing_a_leader_every_20_seconds_for_two_minutes_loses_nothing() {
     let (rig, mut cluster) = Rig::start_on_cluster(TIDINGS).await;
-    let receiver = Receiver::start().await;
-    rig.rules().put([
-        provider("hook", receiver.url()).that_retries_soon(),
-        alert("all", "hook"),
-    ]);
-    let roles = rig
-        .run_all([
-            Role::ingest(),
-            Role::router(),
-            Role::router(),
-            Role::worker(),
-            Role::worker(),
-        ])
-        .await;
+    let (receiver, roles) = replicas(&rig).await;
 
     let ingest = roles[0].address();
     let posting = tokio::spawn(async move {
@@ -63,6 +50,23 @@ async fn killing_a_leader_every_20_seconds_for_two_minutes_loses_nothing() {
     let received = receives_all(&receiver, &posted).await;
     assert!(rig.dead_letters().await.is_empty());
     print_latencies(&posted, &received, killed.len());
+}
+
+/// One ingest, two routers and two workers, and a receiver of all events.
+pub async fn replicas(rig: &Rig) -> (Receiver, [Process; 5]) {
+    let receiver = Receiver::start().await;
+    rig.rules().put([
+        provider("hook", receiver.url()).that_retries_soon(),
+        alert("all", "hook"),
+    ]);
+    let roles = rig.run_all([
+        Role::ingest(),
+        Role::router(),
+        Role::router(),
+        Role::worker(),
+        Role::worker(),
+    ]);
+    (receiver, roles.await)
 }
 
 /// One process of each role on a cluster, and a sender of 50 events a second for 20 s.

@@ -8,6 +8,7 @@ use tidings_rig::{
 };
 
 use crate::TIDINGS;
+use crate::cluster::replicas;
 
 /// Longer than every deadline, and than the longest pause between two connection attempts.
 const DOWN_FOR: Duration = Duration::from_secs(70);
@@ -20,20 +21,7 @@ const HANGS_FOR: Duration = Duration::from_secs(10);
 #[tokio::test(flavor = "multi_thread")]
 async fn a_server_that_hangs_for_ten_seconds_under_load_loses_nothing() {
     let mut rig = Rig::start(TIDINGS).await;
-    let receiver = Receiver::start().await;
-    rig.rules().put([
-        provider("hook", receiver.url()).that_retries_soon(),
-        alert("all", "hook"),
-    ]);
-    let roles = rig
-        .run_all([
-            Role::ingest(),
-            Role::router(),
-            Role::router(),
-            Role::worker(),
-            Role::worker(),
-        ])
-        .await;
+    let (receiver, roles) = replicas(&rig).await;
     let ingest = roles[0].address();
     let length = HANGS_FOR * 2;
     let posting = tokio::spawn(async move {

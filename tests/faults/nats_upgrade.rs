@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::path::PathBuf;
 
-use tidings_rig::{NatsServer, Received, Receiver, Rig, Role, alert, event, post_during, provider};
+use tidings_rig::{NatsServer, Received, Rig, event, post_during};
 
 use crate::TIDINGS;
-use crate::cluster::receives_all;
+use crate::cluster::{receives_all, replicas};
 use crate::killing::IN_FLIGHT;
 
 const RATE: u32 = 50;
@@ -24,20 +24,7 @@ fn executables() -> (PathBuf, PathBuf) {
 async fn a_rolling_upgrade_of_the_servers_under_load_loses_nothing() {
     let (older, newer) = executables();
     let (rig, mut cluster) = Rig::start_on_cluster_of(TIDINGS, &older).await;
-    let receiver = Receiver::start().await;
-    rig.rules().put([
-        provider("hook", receiver.url()).that_retries_soon(),
-        alert("all", "hook"),
-    ]);
-    let roles = rig
-        .run_all([
-            Role::ingest(),
-            Role::router(),
-            Role::router(),
-            Role::worker(),
-            Role::worker(),
-        ])
-        .await;
+    let (receiver, roles) = replicas(&rig).await;
     let before = cluster.versions().await;
 
     let named = |number: u32| event(&number.to_string());

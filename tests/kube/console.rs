@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 
 use reqwest::Method;
 use serde_json::{Value, json};
+use tidings_rig::eventually;
 
 use bed::Bed;
 
@@ -213,5 +214,35 @@ async fn nothing_is_done_without_update_in_the_namespace() {
         let signature = token.rsplit('.').next().unwrap_or_default();
         assert!(!bed.up.log().iter().any(|line| line.contains(signature)));
     }
+    bed.leave();
+}
+
+#[tokio::test]
+async fn one_account_leaves_the_console_to_others_and_the_audit_to_all() {
+    let bed = Bed::start().await;
+    let (reader, operator) = (bed.token("reader").await, bed.token("operator").await);
+    let mut open = Vec::new();
+    for _ in 0..4 {
+        let stream = bed.stream(&reader).await;
+        assert_eq!(stream.status(), 200);
+        open.push(stream);
+    }
+    assert_eq!(bed.stream(&reader).await.status(), 503);
+    assert_eq!(bed.stream(&operator).await.status(), 200);
+    drop(open);
+    eventually("the streams of the account are free again", async || {
+        (bed.stream(&reader).await.status() == 200).then_some(())
+    })
+    .await;
+
+    let own = json!({"provider": format!("{}/hook-own", bed.own)});
+    let pause = "/api/actions/providers/pause";
+    for _ in 0..60 {
+        bed.post(&operator, pause, &own).await;
+    }
+    let busy = (503, "console-busy".to_owned());
+    assert_eq!(bed.error(&operator, pause, &own).await, busy);
+    let admin = bed.token("admin").await;
+    assert_eq!(bed.post(&admin, pause, &own).await, json!({}));
     bed.leave();
 }

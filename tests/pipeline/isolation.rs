@@ -1,5 +1,7 @@
 //! A failing destination does not affect others.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use tidings_rig::{
     Manifest, Process, Receiver, Reply, Rig, Role, alert, event, eventually, provider,
@@ -34,6 +36,40 @@ async fn attempts(up: &Process, outcome: &str) -> f64 {
         &format!("outcome=\"{outcome}\""),
     )
     .await
+}
+
+/// The most requests that a receiver had at a time, if it takes this long for each.
+fn most_at_once(receiver: &Receiver, takes: Duration) -> usize {
+    let arrived: Vec<_> = receiver.received().iter().map(|it| it.at).collect();
+    let during = |at| {
+        arrived
+            .iter()
+            .filter(move |it| at < **it && **it < at + takes)
+    };
+    let counts = arrived.iter().map(|at| 1 + during(*at).count());
+    counts.max().unwrap_or_default()
+}
+
+#[tokio::test]
+async fn a_destination_that_takes_time_and_answers_gets_more_calls_at_a_time() {
+    const TAKES: Duration = Duration::from_millis(400);
+    let rig = Rig::start(TIDINGS).await;
+    let receiver = Receiver::start().await;
+    receiver.answer_with(Reply::Slow(TAKES));
+    rig.rules().put([provider("hook", receiver.url())]);
+    for number in 0..20 {
+        rig.rules()
+            .put([alert_about("Bucket", &format!("all-{number}"), "hook")]);
+    }
+    let up = rig.run(Role::up()).await;
+
+    post(&up, "Bucket", 60).await;
+
+    eventually("more than the first 64 calls at a time", async || {
+        (most_at_once(&receiver, TAKES) > 80).then_some(())
+    })
+    .await;
+    rig.drained().await;
 }
 
 #[tokio::test]

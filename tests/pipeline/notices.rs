@@ -220,7 +220,7 @@ async fn a_dead_letter_causes_one_notice_and_many_in_an_interval_cause_one() {
     let second = bed.fallback.receives(2).await[1].message();
     assert!(second.contains("- apps/hook: not-found (20)"), "{second}");
 
-    // Dead letters that nobody looked at are reported after a restart, and others are not again.
+    // Dead letters that no router has read are reported after a restart, and others are not again.
     bed.an_hour_passes().await;
     assert!(bed.up.terminate().await.success());
     bed.up.restart().await;

@@ -57,39 +57,6 @@ async fn all_help() -> Vec<(String, String)> {
     pages
 }
 
-/// The examples of a help text, as the words of a shell: without pipes, redirections, and what is
-/// said beside.
-fn examples(help: &str) -> Vec<Vec<&str>> {
-    let lines = help.lines().skip_while(|line| *line != "Examples:").skip(1);
-    let examples = lines.map_while(|line| line.strip_prefix("  "));
-    examples
-        .map(|example| {
-            let command = example.split(['|', '>']).next().unwrap_or_default();
-            let command = command.split("   ").next().unwrap_or_default();
-            let parts = command.split('\'').enumerate();
-            let words = parts.flat_map(|(index, part)| match index % 2 {
-                0 => part.split_whitespace().collect(),
-                _ => vec![part],
-            });
-            words.collect()
-        })
-        .collect()
-}
-
-#[tokio::test]
-async fn every_command_shows_examples_that_its_parser_takes() {
-    for (name, help) in all_help().await {
-        let examples = examples(&help);
-        assert!(!examples.is_empty(), "`{name} --help` has no examples");
-        for example in examples {
-            // An argument that takes any text takes this one too, and the command runs.
-            let ended = tidings(&[&example[1..], &["--help"]].concat()).await;
-            let is_parsed = !ended.stderr.starts_with("error:");
-            assert!(is_parsed, "{example:?}: {}", ended.stderr);
-        }
-    }
-}
-
 #[tokio::test]
 async fn a_tool_refuses_flags_that_mean_nothing_for_it() {
     let flags = ["--admin", "--log-level", "--log-format"];

@@ -16,7 +16,7 @@ use crate::model::time::to_proto;
 use crate::wire::{DeadLetter, NoticeState};
 
 /// The most that is read for one notice.
-const MOST_LETTERS: u64 = 10_000;
+const MOST_DEAD_LETTERS: u64 = 10_000;
 const MOST_BYTES: u64 = 64 << 20;
 const MOST_TIME: Duration = Duration::from_secs(20);
 
@@ -98,7 +98,7 @@ impl ReportedNotices {
         end: DeadEnd,
         mut see: impl FnMut(DeadLetter),
     ) -> Result<u64, BusError> {
-        let mut budget = Budget::new(MOST_LETTERS, MOST_BYTES, MOST_TIME);
+        let mut budget = Budget::new(MOST_DEAD_LETTERS, MOST_BYTES, MOST_TIME);
         let (filters, start) = (
             [subject::ALL_DEAD.to_owned()],
             Start::Sequence((after + 1).max(1)),
@@ -112,8 +112,8 @@ impl ReportedNotices {
                 }
                 read = message.sequence;
                 // Any client of the bus may publish there. Tools report what is no dead letter.
-                if let Ok(letter) = DeadLetter::decode(message.payload) {
-                    see(letter);
+                if let Ok(dead_letter) = DeadLetter::decode(message.payload) {
+                    see(dead_letter);
                 }
                 ControlFlow::Continue(())
             })
@@ -127,9 +127,9 @@ impl ReportedNotices {
 }
 
 impl DeadEnd {
-    /// Up to where dead letters were looked at, as a state says. Those of a stream that was
-    /// recreated were not; those of one that was restored from a backup were.
-    pub fn looked_at(&self, state: &NoticeState) -> u64 {
+    /// The sequence up to which dead letters were read, as a state says. Of a recreated stream none
+    /// was; of one that was restored from a backup all were.
+    pub fn read_until(&self, state: &NoticeState) -> u64 {
         match state.dead_created == Some(to_proto(self.created)) {
             true => state.dead_read.min(self.last),
             false => 0,
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn dead_letters_of_a_recreated_stream_were_not_looked_at() {
+    fn no_dead_letter_of_a_recreated_stream_was_read() {
         let at = |second| Timestamp::from_second(second).unwrap();
         let state = NoticeState {
             dead_created: Some(to_proto(at(1))),
@@ -158,7 +158,7 @@ mod tests {
                 created: at(created),
                 last,
             };
-            assert_eq!(end.looked_at(&state), expected, "{created} {last}");
+            assert_eq!(end.read_until(&state), expected, "{created} {last}");
         }
     }
 }

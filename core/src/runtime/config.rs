@@ -210,6 +210,17 @@ pub enum Role {
 }
 
 impl Role {
+    /// The name of the command that starts it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Up => "up",
+            Self::Ingest => "ingest",
+            Self::Router => "router",
+            Self::Worker => "worker",
+            Self::Bridge => "bridge",
+        }
+    }
+
     /// Whether the role routes events.
     pub fn routes(self) -> bool {
         matches!(self, Self::Up | Self::Router)

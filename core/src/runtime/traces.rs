@@ -52,7 +52,7 @@ pub fn start(
         .with_attributes([
             KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
             KeyValue::new("service.instance.id", instance_id()),
-            KeyValue::new("tidings.role", format!("{role:?}").to_lowercase()),
+            KeyValue::new("tidings.role", role.as_str()),
         ])
         .build();
     let (queue, exporter) = exporter::new(endpoint, settings, &resource, metrics)?;

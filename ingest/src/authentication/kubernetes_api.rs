@@ -45,10 +45,10 @@ pub async fn ask<T: Serialize + DeserializeOwned>(
     }
     let body = Limited::new(answer.into_body(), MAX_ANSWER_BYTES);
     let body = body.collect().await;
-    let body = body.map_err(|_| "the answer of the Kubernetes API broke off".to_owned())?;
+    let body = body.map_err(|_| "the answer of the Kubernetes API ended early".to_owned())?;
     let kind = kind.kind;
     serde_json::from_slice(&body.to_bytes())
-        .map_err(|_| format!("the answer of the Kubernetes API is no {kind}"))
+        .map_err(|_| format!("the answer of the Kubernetes API is not a {kind}"))
 }
 
 fn rejected(status: StatusCode, kind: &ReviewKind) -> String {

@@ -39,7 +39,7 @@ pub(super) struct OpenCircuits {
 
 /// Finds the circuits that are open for as long as `open_for`, and are not among the `known`. A
 /// pause by a user is no failure.
-pub(super) fn examine(
+pub(super) fn find_open(
     circuits: &[Circuit],
     known: &[ReportedCircuit],
     fallback: &ProviderName,
@@ -139,7 +139,7 @@ mod tests {
             namespace: "apps".into(),
             name: "fallback".into(),
         };
-        examine(circuits, known, &fallback, OPEN_FOR, at(now))
+        find_open(circuits, known, &fallback, OPEN_FOR, at(now))
     }
 
     fn names(found: &OpenCircuits) -> Vec<&str> {

@@ -8,7 +8,7 @@ use tidings_core::model::time::{between, from_proto, to_proto};
 use tidings_core::runtime::config::ProviderName;
 use tidings_core::wire::{Circuit, NoticeState};
 
-use super::circuits::{OpenCircuits, examine};
+use super::circuits::{OpenCircuits, find_open};
 use super::deliver::{Notice, delivery};
 use super::summary::Summary;
 use super::{Due, Notices};
@@ -40,10 +40,10 @@ impl Notices {
             return Ok(None);
         }
         let mut summary = Summary::default();
-        let mut dead_read = end.looked_at(&state);
+        let mut dead_read = end.read_until(&state);
         if dead_read < end.last {
-            let read = self.reported.dead_letters(dead_read, end, |letter| {
-                summary.add(&letter);
+            let read = self.reported.dead_letters(dead_read, end, |dead_letter| {
+                summary.add(&dead_letter);
             });
             let read = read.await?;
             // The others are only counted, so that a flood delays no news.
@@ -109,6 +109,12 @@ impl Notices {
         let circuits = stored.into_iter().map(|stored| stored.circuit);
         let circuits: Vec<_> = circuits.filter(exists).collect();
         let open_for = self.fallback.circuit_open_for;
-        Ok(examine(&circuits, &state.circuits, provider, open_for, now))
+        Ok(find_open(
+            &circuits,
+            &state.circuits,
+            provider,
+            open_for,
+            now,
+        ))
     }
 }

@@ -35,8 +35,8 @@ pub(super) struct Summary {
 
 impl Summary {
     /// Counts a dead letter.
-    pub(super) fn add(&mut self, letter: &DeadLetter) {
-        let delivery = letter.delivery.as_ref();
+    pub(super) fn add(&mut self, dead_letter: &DeadLetter) {
+        let delivery = dead_letter.delivery.as_ref();
         if delivery.is_some_and(|delivery| !delivery.notice.is_empty()) {
             self.of_notices += 1;
             return;
@@ -46,7 +46,7 @@ impl Summary {
         let provider = provider.map_or_else(String::new, |provider| {
             format!("{}/{}", provider.namespace, provider.name)
         });
-        let pair = (short(&provider), short(&letter.reason));
+        let pair = (short(&provider), short(&dead_letter.reason));
         if self.pairs.len() < MOST_PAIRS || self.pairs.contains_key(&pair) {
             *self.pairs.entry(pair).or_default() += 1;
         }
@@ -157,7 +157,7 @@ mod tests {
 
     const OPEN_FOR: Duration = Duration::from_secs(900);
 
-    fn letter(provider: &str, reason: &str, notice: &str) -> DeadLetter {
+    fn dead_letter(provider: &str, reason: &str, notice: &str) -> DeadLetter {
         DeadLetter {
             delivery: Some(Delivery {
                 provider: Some(ProviderReference {
@@ -190,7 +190,7 @@ mod tests {
             ("hook", "not-found", ""),
             ("hook", "not-found", "fallback"),
         ] {
-            summary.add(&letter(provider, reason, notice));
+            summary.add(&dead_letter(provider, reason, notice));
         }
         let since = Timestamp::from_second(3600).unwrap();
         let text = summary.message(&[circuit("apps/mail")], Some(since), OPEN_FOR);
@@ -206,9 +206,13 @@ mod tests {
     fn a_namespace_with_many_failures_leaves_room_for_others() {
         let mut summary = Summary::default();
         for number in 0..40 {
-            summary.add(&letter(&format!("p{:02}", number % 20), "rejected", ""));
+            summary.add(&dead_letter(
+                &format!("p{:02}", number % 20),
+                "rejected",
+                "",
+            ));
         }
-        let mut of_other = letter("hook", "not-found", "");
+        let mut of_other = dead_letter("hook", "not-found", "");
         let provider = of_other.delivery.as_mut().unwrap().provider.as_mut();
         provider.unwrap().namespace = "other".into();
         summary.add(&of_other);
@@ -226,7 +230,7 @@ mod tests {
     #[test]
     fn the_end_of_a_notice_is_no_reason_for_one() {
         let mut summary = Summary::default();
-        summary.add(&letter("hook", "rejected", "watchdog"));
+        summary.add(&dead_letter("hook", "rejected", "watchdog"));
         assert_eq!(summary.message(&[], None, OPEN_FOR), None);
     }
 
@@ -235,7 +239,7 @@ mod tests {
         let mut summary = Summary::default();
         for number in 0..5000 {
             let provider = format!("{number}\u{1b}[2J\n{}", "x".repeat(10_000));
-            summary.add(&letter(&provider, &"r".repeat(10_000), ""));
+            summary.add(&dead_letter(&provider, &"r".repeat(10_000), ""));
         }
         assert_eq!(summary.pairs.len(), MOST_PAIRS);
         let circuits: Vec<_> = (0..500).map(|_| circuit(&"c".repeat(10_000))).collect();

@@ -17,7 +17,7 @@ use crate::console::Console;
 use crate::console::access::Caller;
 use crate::console::problem::Problem;
 use crate::console::query::Query;
-use crate::console::visible::{namespace_of_event, namespaces_of, namespaces_of_rules};
+use crate::console::visible::namespaces_of_rules;
 
 /// The parameters of a page.
 const KNOWN: [&str; 7] = [
@@ -85,7 +85,10 @@ pub(super) async fn keep_visible(
         .iter()
         .filter_map(|stored| stored.dead_letter.delivery.as_ref());
     let visible = console
-        .visible(caller, named.flat_map(namespaces_of))
+        .visible(
+            caller,
+            named.flat_map(|delivery| console.namespaces_to_ask(delivery)),
+        )
         .await?;
     found.retain(|stored| {
         let delivery = stored.dead_letter.delivery.as_ref();
@@ -117,7 +120,9 @@ pub async fn show(
     let event = StoredEvent::find(bus, stored.delivery()).await;
     // The delivery of a large event carries an excerpt, or, planned by an older version, none.
     let delivery = stored.delivery();
-    let object = event.known().map(namespace_of_event);
+    let object = event
+        .known()
+        .and_then(|event| console.namespace_to_ask(event));
     let named = namespaces_of_rules(&delivery).into_iter().chain(object);
     let visible = console.visible(&caller, named).await?;
     let sees_event = event.known().is_some_and(|event| visible.event(event));

@@ -82,9 +82,9 @@ async fn limited(console: &Console, caller: &Caller, mut all: Value) -> Result<V
             text(&row["object"], "namespace").to_owned(),
         ]
     };
-    let visible = console
-        .visible(caller, rows.iter().flat_map(namespaces))
-        .await?;
+    let own = &console.parts.settings.cluster;
+    let of_own = rows.iter().filter(|row| text(row, "cluster") == own);
+    let visible = console.visible(caller, of_own.flat_map(namespaces)).await?;
     rows.retain(|row| {
         let mut names = namespaces(row).into_iter();
         visible.cluster(text(row, "cluster")) && names.all(|name| visible.namespace(&name))

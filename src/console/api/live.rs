@@ -26,7 +26,6 @@ use crate::console::access::{Access, Caller};
 use crate::console::problem::Problem;
 use crate::console::query::Query;
 use crate::console::recent::{Live, LiveOutcome};
-use crate::console::visible::namespace_of_event;
 use crate::console::{Console, MAX_STREAM_TIME};
 
 /// The most stored events that are looked through at the start, or after an interruption.
@@ -218,14 +217,11 @@ async fn visible_event(
     caller: &Caller,
     event: Option<Event>,
 ) -> Result<Option<Event>, Problem> {
-    // This cluster's API is not asked about namespaces of other clusters.
-    let own = &console.parts.settings.cluster;
-    let event = event.filter(|event| !caller.is_limited || event.cluster == *own);
     let Some(event) = event else {
         return Ok(None);
     };
     let visible = console
-        .visible(caller, [namespace_of_event(&event)])
+        .visible(caller, console.namespace_to_ask(&event))
         .await?;
     Ok(visible.event(&event).then_some(event))
 }

@@ -23,7 +23,6 @@ use crate::command::test::report::DeliveryReport;
 use crate::console::Console;
 use crate::console::access::Caller;
 use crate::console::problem::Problem;
-use crate::console::visible::namespace_of_event;
 use crate::trace::bounds::Bounds;
 use crate::trace::events::latest_events;
 use crate::trace::gather::Request as Wanted;
@@ -63,7 +62,7 @@ pub async fn try_event(
     let is_stored = tried.id.is_some();
     let event = event(&console, tried).await?;
     let named = console.namespaces_of_rules().into_iter();
-    let named = named.chain([namespace_of_event(&event)]);
+    let named = named.chain(console.namespace_to_ask(&event));
     let visible = console.visible(&caller, named).await?;
     if is_stored && !visible.event(&event) {
         return Err(Problem::NotFound);

@@ -15,9 +15,7 @@ use crate::console::Console;
 use crate::console::access::{Caller, Refusal};
 use crate::console::problem::Problem;
 use crate::console::query::Query;
-use crate::console::visible::{
-    Visible, namespace_of_event, namespaces_of_outcome, namespaces_of_rules,
-};
+use crate::console::visible::{Visible, namespaces_of_outcome, namespaces_of_rules};
 use crate::trace::assemble::assemble;
 use crate::trace::bounds::Bounds;
 use crate::trace::gather::{Facts, Request, gather};
@@ -59,7 +57,7 @@ pub async fn show(
     let permit = console.traces.clone().try_acquire_owned();
     let permit = permit.map_err(|_| Problem::Busy)?;
     let mut facts = gather(&console.parts.bus, &request).await?;
-    let named = namespaces_in(&facts);
+    let named = namespaces_in(&console, &facts);
     let visible = console
         .visible(&caller, named.chain(console.namespaces_of_rules()))
         .await?;
@@ -77,9 +75,9 @@ pub async fn show(
 }
 
 /// The namespaces that facts name, except those of rules that exist.
-fn namespaces_in(facts: &Facts) -> impl Iterator<Item = String> {
+fn namespaces_in(console: &Console, facts: &Facts) -> impl Iterator<Item = String> {
     let events = facts.events.iter().chain(&facts.earlier);
-    let events = events.map(|found| namespace_of_event(&found.event));
+    let events = events.filter_map(|found| console.namespace_to_ask(&found.event));
     let pending = facts.pending.iter().map(|found| &found.delivery);
     let dead = facts
         .dead_letters

@@ -8,7 +8,7 @@
 use std::fs;
 use std::path::Path;
 
-use reqwest::{Client, Method, RequestBuilder};
+use reqwest::{Client, Method, RequestBuilder, Response};
 use serde_json::{Value, json};
 use tidings_rig::{
     KubeApiServer, Manifest, PATIENCE, Process, Receiver, Reply, Rig, Role, event, eventually,
@@ -112,26 +112,27 @@ impl Bed {
             foreign_dead: 0,
             _receivers: [wrong, slow],
         };
-        bed.find_letters().await;
+        bed.find_dead_letters().await;
         bed
     }
 
     /// Waits for the dead letters, and for the deliveries that are parked.
-    async fn find_letters(&mut self) {
+    async fn find_dead_letters(&mut self) {
         let admin = self.token("admin").await;
-        let letters = eventually("three dead letters, two parked deliveries", async || {
+        let dead_letters = eventually("three dead letters, two parked deliveries", async || {
             let parked = self.json(&admin, "/api/deliveries").await;
             let dead = self.json(&admin, "/api/dead").await;
             let is_parked = parked["deliveries"].as_array()?.len() == 2;
             (dead["stored"] == 3 && is_parked).then(|| dead["deadLetters"].clone())
         });
-        let letters = letters.await;
+        let dead_letters = dead_letters.await;
         let of_alert = |alert: &str| {
-            let mut letters = letters.as_array().unwrap().iter();
-            let is_of = |letter: &&Value| letter["alert"].as_str().unwrap().ends_with(alert);
-            let letter = letters.find(is_of).unwrap();
-            let id = letter["eventId"].as_str().unwrap().to_owned();
-            (id, letter["sequence"].as_u64().unwrap())
+            let mut dead_letters = dead_letters.as_array().unwrap().iter();
+            let is_of =
+                |dead_letter: &&Value| dead_letter["alert"].as_str().unwrap().ends_with(alert);
+            let dead_letter = dead_letters.find(is_of).unwrap();
+            let id = dead_letter["eventId"].as_str().unwrap().to_owned();
+            (id, dead_letter["sequence"].as_u64().unwrap())
         };
         (self.own_event, self.own_dead) = of_alert("/all-own");
         (self.foreign_event, self.foreign_dead) = of_alert("/all-foreign");
@@ -178,6 +179,12 @@ impl Bed {
         (status, text)
     }
 
+    /// The answer to a request for a live stream.
+    pub async fn stream(&self, token: &str) -> Response {
+        let request = self.request(Method::GET, "/api/events", token);
+        request.send().await.unwrap()
+    }
+
     pub async fn json(&self, token: &str, path: &str) -> Value {
         let answer = self.request(Method::GET, path, token).send().await.unwrap();
         let (status, text) = (answer.status(), answer.text().await.unwrap());
@@ -185,14 +192,14 @@ impl Bed {
         serde_json::from_str(&text).unwrap()
     }
 
+    async fn act(&self, token: &str, path: &str, body: &Value) -> Response {
+        let request = self.request(Method::POST, path, token).json(body);
+        request.send().await.unwrap()
+    }
+
     /// The answer to an action that is done.
     pub async fn post(&self, token: &str, path: &str, body: &Value) -> Value {
-        let answer = self
-            .request(Method::POST, path, token)
-            .json(body)
-            .send()
-            .await;
-        let answer = answer.unwrap();
+        let answer = self.act(token, path, body).await;
         let (status, text) = (answer.status(), answer.text().await.unwrap());
         assert_eq!(status, 200, "{path} {body}: {text}");
         serde_json::from_str(&text).unwrap()
@@ -200,12 +207,7 @@ impl Bed {
 
     /// Status and code of the answer to an action that is refused.
     pub async fn error(&self, token: &str, path: &str, body: &Value) -> (u16, String) {
-        let answer = self
-            .request(Method::POST, path, token)
-            .json(body)
-            .send()
-            .await;
-        let answer = answer.unwrap();
+        let answer = self.act(token, path, body).await;
         let status = answer.status().as_u16();
         let answer: Value = answer.json().await.unwrap();
         (status, answer["code"].as_str().unwrap().to_owned())
