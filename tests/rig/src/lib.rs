@@ -246,8 +246,10 @@ impl Rig {
         outcomes
     }
 
-    /// Waits until no delivery is ready, in progress or parked.
+    /// Waits until all events are routed and no delivery is ready, in progress or parked. Without
+    /// the first, DELIVERIES is also empty before the router has read the events.
     pub async fn drained(&self) {
+        self.routed().await;
         let jetstream = self.jetstream().await;
         eventually("no delivery is left in DELIVERIES", async || {
             let mut stream = jetstream.get_stream("DELIVERIES").await.ok()?;
