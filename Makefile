@@ -14,6 +14,8 @@ NATS_SERVER_PATH = $$(tools/nats-server.sh)
 # that nothing is built twice. docs/decisions/0017 has the figures.
 BUILD = $(CARGO) build --locked --workspace
 TEST = $(CARGO) test --locked --workspace
+# Tests that mostly wait: more run at a time than a small machine has cores.
+MANY = --test-threads=4
 # The integration tests of the crates: quick ones that need no server.
 CRATE_TESTS = $(addprefix --test=,$(sort $(notdir $(basename $(wildcard */tests/*.rs)))))
 
@@ -75,27 +77,26 @@ test-vectors: nats-server ## Replay recordings of notification-controller; print
 
 .PHONY: test-pipeline
 test-pipeline: nats-server ## Test the roles on a real nats-server, with receivers that fail
-	@$(TEST) --test pipeline
+	@$(TEST) --test pipeline -- $(MANY)
 
 .PHONY: test-tools
 test-tools: nats-server ## Test the command line, `up` with its own nats-server, settings, readiness
-	@$(TEST) --test tools -- --show-output
+	@$(TEST) --test tools -- --show-output $(MANY)
 
 .PHONY: test-attack
 test-attack: nats-server ## Attack `up` under a memory limit while a neighbor's events arrive
 	@$(TEST) --test attack -- --show-output
 
-# These tests mostly wait, so one more runs at a time than a small machine has cores. The test of a
-# cluster under load needs all cores, so it runs alone.
+# The test of a cluster under load needs all cores, so it runs alone.
 .PHONY: test-faults
 test-faults: nats-server ## Kill processes while events arrive, and account for every event
-	@$(TEST) --test faults -- --show-output --test-threads=3 --skip cluster::killing_a_leader
+	@$(TEST) --test faults -- --show-output $(MANY) --skip cluster::killing_a_leader
 	@$(TEST) --test faults cluster::killing_a_leader -- --show-output
 
 # The script exits with 3 if this machine cannot build what is needed. In CI that is an error.
 .PHONY: test-kube
 test-kube: nats-server ## Test on a real kube-apiserver: CRDs, rules, Events, status, RBAC
-	@if tools/kubernetes.sh >/dev/null; then $(TEST) --test kube; \
+	@if tools/kubernetes.sh >/dev/null; then $(TEST) --test kube -- $(MANY); \
 	elif [ $$? -eq 3 ] && [ "$${CI:-}" != true ]; then \
 		echo "skipped: the tests with a Kubernetes API; see above"; \
 	else exit 1; fi

@@ -156,12 +156,9 @@ async fn labels_that_cannot_be_read_are_unknown() {
     )
     .await;
     assert_eq!(state_of(&rig, "forbidden").await, State::Unknown);
-    assert_eq!(
-        forbidden
-            .metric("tidings_ingest_label_lookups_total", "unknown")
-            .await,
-        1.0
-    );
+    forbidden
+        .counts("tidings_ingest_label_lookups_total", "unknown", 1.0)
+        .await;
 
     let missing = rig
         .run(
@@ -182,12 +179,9 @@ async fn labels_that_cannot_be_read_are_unknown() {
     )
     .await;
     assert_eq!(state_of(&rig, "missing").await, State::Unknown);
-    assert_eq!(
-        missing
-            .metric("tidings_ingest_label_lookups_total", "unknown")
-            .await,
-        1.0
-    );
+    missing
+        .counts("tidings_ingest_label_lookups_total", "unknown", 1.0)
+        .await;
 
     let without = rig
         .run(

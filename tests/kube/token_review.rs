@@ -146,12 +146,8 @@ async fn only_valid_tokens_of_allowed_accounts_are_accepted() {
     assert_eq!((no_token.status, no_token.code()), unauthenticated);
 
     let reviewed = "tidings_ingest_authentications_total";
-    for (outcome, count) in [("reviewed", 3), ("unknown", 5), ("not-allowed", 1)] {
-        let counted = up.metric(reviewed, &format!("\"{outcome}\"")).await;
-        assert!(
-            (counted - f64::from(count)).abs() < 0.5,
-            "{outcome}: {counted}"
-        );
+    for (outcome, count) in [("reviewed", 3.0), ("unknown", 5.0), ("not-allowed", 1.0)] {
+        up.counts(reviewed, &format!("\"{outcome}\""), count).await;
     }
     for secret in [&token, &stranger] {
         let signature = secret.rsplit('.').next().unwrap();

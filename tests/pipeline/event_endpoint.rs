@@ -159,5 +159,6 @@ async fn events_are_accepted_and_probes_answered_while_ten_thousand_slow_connect
     assert_eq!(answer.status, 202);
     assert_eq!(up.readiness().await.status, 200);
     assert!(up.metric("tidings_ingest_connections", "").await <= 1024.0);
-    assert!(up.metric("tidings_http_connections_closed_total", "").await > 0.0);
+    up.counts_any("tidings_http_connections_closed_total", "")
+        .await;
 }

@@ -166,7 +166,7 @@ async fn a_memory_bomb_costs_its_own_delivery_and_the_process_stays_small() {
         "a refused expression is not evaluated"
     );
     let metric = "tidings_expression_children_killed_total";
-    assert!(up.metric(metric, "cause=\"memory\"").await > 0.5);
+    up.counts_any(metric, "cause=\"memory\"").await;
     let grown = most_memory(up.id()) - before;
     assert!(grown < MEMORY, "it grew by {grown} KiB");
 }

@@ -103,18 +103,12 @@ async fn only_senders_with_a_token_are_accepted_and_tokens_change_without_a_rest
     );
     assert_eq!(post(&client, &up, Some(TOKEN), "first").await.0, 202);
     assert_eq!(post(&client, &up, Some(TOKEN), "first").await.0, 429);
-    let refused = up
-        .metric("tidings_ingest_events_total", "unauthorized")
+    up.counts("tidings_ingest_events_total", "unauthorized", 2.0)
         .await;
-    let checked = async |outcome| {
-        up.metric("tidings_ingest_authentications_total", outcome)
-            .await
-    };
-    assert_eq!((refused, checked("missing").await), (2.0, 1.0));
-    assert_eq!(
-        (checked("unknown").await, checked("token").await),
-        (1.0, 2.0)
-    );
+    for (outcome, count) in [("missing", 1.0), ("unknown", 1.0), ("token", 2.0)] {
+        up.counts("tidings_ingest_authentications_total", outcome, count)
+            .await;
+    }
     up.logs_with(
         "sender-refused",
         [("reason", "no bearer token"), ("peer", "127.0.0.1:")],
@@ -235,7 +229,7 @@ async fn handshakes_that_never_end_cost_no_other_sender() {
     }
     assert!(up.metric("tidings_ingest_tls_handshakes ", "").await <= 256.0);
     let failed = "tidings_ingest_tls_handshakes_failed_total";
-    assert!(up.metric(failed, "displaced").await > 0.0);
+    up.counts_any(failed, "displaced").await;
     // No open connection was closed for them.
     assert_eq!(
         up.metric("tidings_http_connections_closed_total", "").await,

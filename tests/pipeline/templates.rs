@@ -155,11 +155,12 @@ async fn a_template_that_fails_is_replaced_by_the_standard_text() {
             attempt.template_error
         );
     }
-    assert_eq!(
-        up.metric("tidings_worker_template_errors_total", "type=\"slack\"")
-            .await,
-        4.0
-    );
+    up.counts(
+        "tidings_worker_template_errors_total",
+        "type=\"slack\"",
+        4.0,
+    )
+    .await;
     up.logs_with("rule-problem", [("problem", "spec.template.inline")])
         .await;
 }

@@ -44,39 +44,33 @@ async fn each_stage_counts_one_outcome_for_each_input() {
     rejecting.receives(10).await;
     rig.drained().await;
 
-    let ingested = async |outcome: &str| up.metric("tidings_ingest_events_total", outcome).await;
-    assert_eq!(ingested("").await, 14.0);
-    assert_eq!(ingested("\"accepted\"").await, 11.0);
-    assert_eq!(ingested("\"duplicate\"").await, 1.0);
-    assert_eq!(ingested("\"invalid\"").await, 1.0);
-    assert_eq!(ingested("\"too-large\"").await, 1.0);
-    let routed = async |outcome: &str| up.metric("tidings_router_events_total", outcome).await;
-    eventually("every accepted event is routed", async || {
-        (routed("").await == 11.0).then_some(())
-    })
-    .await;
-    assert_eq!(
-        (routed("\"planned\"").await, routed("\"unmatched\"").await),
-        (10.0, 1.0)
-    );
-    assert_eq!(up.metric("tidings_router_deliveries_total", "").await, 20.0);
-    let ended = async |outcome: &str| up.metric("tidings_worker_deliveries_total", outcome).await;
-    eventually("every delivery is delivered or dead", async || {
-        (ended("\"delivered\"").await == 10.0 && ended("\"dead\"").await == 10.0).then_some(())
-    })
-    .await;
-    assert_eq!(ended("\"retrying\"").await, 3.0);
-    assert_eq!(ended("").await, 23.0, "there are no other outcomes");
-    assert_eq!(up.metric("tidings_worker_attempts_total", "").await, 23.0);
+    let ingested = "tidings_ingest_events_total";
+    up.counts(ingested, "", 14.0).await;
+    up.counts(ingested, "\"accepted\"", 11.0).await;
+    for outcome in ["\"duplicate\"", "\"invalid\"", "\"too-large\""] {
+        up.counts(ingested, outcome, 1.0).await;
+    }
+    let routed = "tidings_router_events_total";
+    up.counts(routed, "", 11.0).await;
+    up.counts(routed, "\"planned\"", 10.0).await;
+    up.counts(routed, "\"unmatched\"", 1.0).await;
+    up.counts("tidings_router_deliveries_total", "", 20.0).await;
+    let ended = "tidings_worker_deliveries_total";
+    up.counts(ended, "\"delivered\"", 10.0).await;
+    up.counts(ended, "\"dead\"", 10.0).await;
+    up.counts(ended, "\"retrying\"", 3.0).await;
+    // There are no other outcomes.
+    up.counts(ended, "", 23.0).await;
+    up.counts("tidings_worker_attempts_total", "", 23.0).await;
     let of_provider = "namespace=\"apps\",provider=\"flaky\"";
     for metric in [
         "tidings_worker_attempts_total",
         "tidings_worker_deliveries_total",
     ] {
-        assert_eq!(up.metric(metric, of_provider).await, 13.0, "{metric}");
+        up.counts(metric, of_provider, 13.0).await;
     }
     let version = format!("version=\"{}\"", env!("CARGO_PKG_VERSION"));
-    assert_eq!(up.metric("tidings_build_info", &version).await, 1.0);
+    up.counts("tidings_build_info", &version, 1.0).await;
     let last = up.metric(
         "tidings_last_event_timestamp_seconds",
         "cluster=\"default\"",

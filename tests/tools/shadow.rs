@@ -103,8 +103,8 @@ async fn shadow_mode_records_what_would_be_sent_and_sends_nothing() {
         (status["processes"][0]["isShadow"] == true).then_some(())
     })
     .await;
-    let recorded = up.metric("tidings_router_shadow_records_total", "would-send");
-    assert_eq!(recorded.await, 2.0);
+    up.counts("tidings_router_shadow_records_total", "would-send", 2.0)
+        .await;
     assert_eq!(receiver.count(), 0);
 }
 

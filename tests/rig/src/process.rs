@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::process::{ExitStatus, Stdio};
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::header::HeaderMap;
 use rustix::process::Signal;
 use serde_json::Value;
 use tokio::process::{Child, Command};
+use tokio::time::sleep;
 
 use crate::cable::Cable;
 use crate::limited_disk::{LimitedDisk, launched};
@@ -16,7 +17,7 @@ use crate::log::{Log, LogEvent};
 use crate::memory_limit::MemoryLimit;
 use crate::nats::{NatsServer, signal};
 use crate::port::free_port;
-use crate::wait::eventually;
+use crate::wait::{PATIENCE, eventually};
 
 /// A subcommand with its arguments and environment.
 #[derive(Clone, Debug)]
@@ -345,6 +346,36 @@ impl Process {
         samples
             .filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok())
             .sum()
+    }
+
+    /// Waits until the sum of a metric's samples is `expected`: a process may count something a
+    /// moment after it answered.
+    ///
+    /// # Panics
+    /// After [`PATIENCE`], with the sum.
+    pub async fn counts(&self, name: &str, labels: &str, expected: f64) {
+        let is_equal = |sum: f64| (sum - expected).abs() < f64::EPSILON;
+        self.counts_until(name, labels, is_equal).await;
+    }
+
+    /// Waits until the sum of a metric's samples is above 0.
+    ///
+    /// # Panics
+    /// After [`PATIENCE`].
+    pub async fn counts_any(&self, name: &str, labels: &str) {
+        self.counts_until(name, labels, |sum| sum > 0.0).await;
+    }
+
+    async fn counts_until(&self, name: &str, labels: &str, is_expected: impl Fn(f64) -> bool) {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let sum = self.metric(name, labels).await;
+            if is_expected(sum) {
+                return;
+            }
+            assert!(Instant::now() < end, "{name} of {labels:?} is {sum}");
+            sleep(Duration::from_millis(20)).await;
+        }
     }
 
     /// Kills it, as `kill -9` does.

@@ -259,8 +259,8 @@ async fn parameters_have_bounds() {
             "{path}"
         );
     }
-    let invalid = console
+    console
         .up
-        .metric("tidings_console_requests_total", "invalid");
-    assert_eq!(invalid.await, 13.0);
+        .counts("tidings_console_requests_total", "invalid", 13.0)
+        .await;
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use reqwest::{Method, Response};
 use serde_json::Value;
-use tidings_rig::{PATIENCE, Receiver, Rig, alert, event, eventually, provider};
+use tidings_rig::{PATIENCE, Receiver, Rig, alert, event, provider};
 use tokio::time::timeout;
 
 use super::client::{Console, VIEW};
@@ -195,13 +195,10 @@ async fn streams_have_a_limit_and_end_with_the_process() {
     let answer = console.get("/api/events").await;
     assert_eq!(answer.error(), (503, "console-busy".to_owned()));
     assert_eq!(console.get("/api/session").await.status, 200);
-    let open = async || console.up.metric("tidings_console_streams", "").await;
-    assert_eq!(open().await, 16.0);
+    console.up.counts("tidings_console_streams", "", 16.0).await;
     streams.pop();
-    eventually("a stream that nobody reads ends", async || {
-        (open().await == 15.0).then_some(())
-    })
-    .await;
+    // A stream that nobody reads ends.
+    console.up.counts("tidings_console_streams", "", 15.0).await;
     Stream::open(&console, "").await;
 
     // Open streams do not use up the grace period, which is longer.

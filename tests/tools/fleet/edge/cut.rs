@@ -51,11 +51,8 @@ async fn cuts_under_load_lose_nothing_double_nothing_and_keep_the_order() {
     let (edge, posted) = posting.await.unwrap();
     assert!(posted.len() > 1000, "{}", posted.len());
     site.stores(&posted).await;
-    assert!(
-        edge.metric("tidings_edge_events_total", "outcome=\"forwarded\"")
-            .await
-            > 0.0
-    );
+    edge.counts_any("tidings_edge_events_total", "outcome=\"forwarded\"")
+        .await;
 }
 
 #[tokio::test]
@@ -110,6 +107,6 @@ async fn what_the_hub_stored_before_a_long_cut_is_not_sent_again() {
         site.stores(&posted).await;
     }
     // The edge looked there: it did not depend on what the server remembers.
-    let found = edge.metric("tidings_edge_events_total", "outcome=\"found\"");
-    assert!(found.await >= 1.0);
+    edge.counts_any("tidings_edge_events_total", "outcome=\"found\"")
+        .await;
 }

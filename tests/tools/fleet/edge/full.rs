@@ -29,8 +29,7 @@ async fn a_full_edge_refuses_events_and_accepts_them_after_the_hub_took_its_own(
     })
     .await;
     assert!(posted.len() > 20, "{}", posted.len());
-    let waiting = edge.metric("tidings_edge_events_waiting", "").await;
-    assert!(waiting > 0.0);
+    edge.counts_any("tidings_edge_events_waiting", "").await;
 
     site.cable.restore();
     let last = format!("last {text}");

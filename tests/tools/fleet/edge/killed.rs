@@ -33,8 +33,8 @@ async fn an_edge_that_is_killed_around_a_send_loses_and_doubles_nothing() {
         site.stores(&posted).await;
         if point == "edge:sent" {
             // The edge looked there: it did not depend on what the server remembers.
-            let found = edge.metric("tidings_edge_events_total", "outcome=\"found\"");
-            assert!(found.await >= 1.0);
+            edge.counts_any("tidings_edge_events_total", "outcome=\"found\"")
+                .await;
         }
     }
 }
