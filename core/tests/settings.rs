@@ -313,14 +313,30 @@ fn all_mistakes_are_reported_together_with_their_source() {
                 r#"worker.concurrency (file tidings.yaml): expected a whole number above "#,
                 r#"0, such as 256, got "0""#,
             ),
-            "clutser (file tidings.yaml): unknown key; expected one of admin, cluster, data, \
-             listen, shadow, shutdown_grace",
-            "nats_url (variable TIDINGS_NATS_URL): unknown key; expected one of admin, cluster, \
-             data, listen, shadow, shutdown_grace",
+            "clutser (file tidings.yaml): unknown key; did you mean cluster?",
+            "nats_url (variable TIDINGS_NATS_URL): unknown key; did you mean nats.url?",
             "rules (file tidings.yaml): expected a section with keys, got a value",
-            "worker.pool (file tidings.yaml): unknown key; expected one of worker.concurrency, \
-             worker.pools",
+            "worker.pool (file tidings.yaml): unknown key; did you mean worker.pools?",
         ]
+    );
+}
+
+#[test]
+fn an_unknown_key_that_is_like_no_other_is_answered_with_the_keys_of_its_section() {
+    let mistakes = Layers::new()
+        .with_file("nats: {seed: x}\nthreads: 4\nqueue: {size: 5}\n")
+        .mistakes();
+    let [section, unknown, top] = &mistakes[..] else {
+        panic!("{mistakes:?}")
+    };
+    assert!(
+        section.contains("expected one of nats.credentials, "),
+        "{section}"
+    );
+    assert!(top.contains("expected one of admin, cluster, "), "{top}");
+    assert!(
+        unknown.contains("expected one of admin, cluster, console, "),
+        "{unknown}"
     );
 }
 

@@ -3,6 +3,7 @@
 use anyhow::Context as _;
 use clap::{ArgGroup, Args};
 use jiff::Timestamp;
+use tidings_core::bus::Bus;
 
 use super::Output;
 use super::rules;
@@ -10,7 +11,8 @@ use super::tool::{BusArguments, bus, moment, print_line};
 use crate::flags::{AsFlags, KubernetesFlags, RulesFlags, settings};
 use crate::trace::assemble::assemble;
 use crate::trace::bounds::Bounds;
-use crate::trace::gather::{Request, gather};
+use crate::trace::by_delivery::event_of;
+use crate::trace::gather::{Facts, Request, gather};
 use crate::trace::query::Query;
 use crate::trace::render;
 
@@ -27,7 +29,8 @@ const SINCE: &str = "1h";
 pub struct TraceArguments {
     #[command(flatten)]
     bus: BusArguments,
-    /// Trace the event with this id, or whose id begins with it
+    /// Trace the event with this id, or the event of the delivery with this id; the first 7
+    /// characters of an id are enough
     #[arg(long, value_name = "ID", group = "wanted")]
     event: Option<String>,
     /// Trace the events of this object
@@ -69,7 +72,7 @@ pub async fn run(arguments: TraceArguments) -> anyhow::Result<u8> {
         false => Some(rules::load(&settings).await?),
     };
     let bus = bus(&arguments.bus).await?;
-    let facts = gather(&bus, &request).await?;
+    let (request, facts) = find(&bus, request).await?;
     let rules = loaded.as_ref().map(|loaded| &*loaded.rules);
     let trace = assemble(&request, &facts, rules, &|_| true);
     let lines = match arguments.output {
@@ -85,6 +88,23 @@ pub async fn run(arguments: TraceArguments) -> anyhow::Result<u8> {
         true => NOT_FOUND,
         false => FOUND,
     })
+}
+
+/// What is stored of the wanted events. An id that no event has may be that of a delivery.
+async fn find(bus: &Bus, mut request: Request) -> anyhow::Result<(Request, Facts)> {
+    let facts = gather(bus, &request).await?;
+    let Query::Event(id) = &request.query else {
+        return Ok((request, facts));
+    };
+    if !facts.events.is_empty() {
+        return Ok((request, facts));
+    }
+    let Some(query) = event_of(bus, id, request.bounds).await? else {
+        return Ok((request, facts));
+    };
+    request.query = query;
+    let facts = gather(bus, &request).await?;
+    Ok((request, facts))
 }
 
 impl TraceArguments {

@@ -200,6 +200,9 @@ async fn every_outcome_is_traced_with_its_attempts() {
     let id = first["id"].as_str().unwrap();
     let by_id = trace(&rig, &["--event", &id[..12]]).await;
     assert_eq!(by_id["events"], json!([first]));
+    let delivery = first["deliveries"][0]["id"].as_str().unwrap();
+    let by_delivery = trace(&rig, &["--event", &delivery[..12]]).await;
+    assert_eq!(by_delivery["events"], json!([first]));
 
     an_event_that_is_gone_is_traced_by_its_deliveries(&rig, id).await;
     rig.leaves_deliveries(3, "the deliveries to `waiting` are parked for an hour");

@@ -258,7 +258,7 @@ fn unreadable(path: &Path, error: &io::Error) -> WalkError {
     WalkError {
         path: path.to_owned(),
         message: format!(
-            "cannot be read: {error}; check the path and its permissions, or pass another with \
+            "{error}; check the path and its permissions, or pass another with \
              --rules"
         ),
     }

@@ -208,14 +208,22 @@ fn open_circuits(reading: &Reading) -> Vec<String> {
         .filter(|circuit| matches!(circuit.state(), State::Open | State::HalfOpen));
     open.map(|circuit| {
         format!(
-            "the circuit of {} has been open since {}: {}; next attempt {}",
+            "the circuit of {} has been open since {}: {}; {}",
             destination(circuit),
             time(circuit.since),
             circuit.reason,
-            time(circuit.until)
+            next_attempt(circuit, reading.now)
         )
     })
     .collect()
+}
+
+/// After its time, the circuit stays open until an attempt succeeds.
+fn next_attempt(circuit: &Circuit, now: Timestamp) -> String {
+    match from_proto(circuit.until) {
+        Some(until) if until <= now => "the next attempt is due".to_owned(),
+        _ => format!("next attempt {}", time(circuit.until)),
+    }
 }
 
 fn destination(circuit: &Circuit) -> String {

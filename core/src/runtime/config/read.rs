@@ -9,6 +9,7 @@ use super::mistake::{Mistake, Mistakes, Origin};
 use super::secret::Secret;
 use super::table;
 use super::value::Parsed;
+use crate::model::nearest::nearest;
 
 /// The values that no setting has taken yet, and the mistakes so far.
 pub(super) struct Reader {
@@ -230,12 +231,8 @@ impl Reader {
                     "expected a section with keys, got a value".to_owned(),
                 ),
                 (false, _) => {
-                    let siblings = self.siblings(&key);
-                    self.push(
-                        &key,
-                        Some(origin),
-                        format!("unknown key; expected one of {siblings}"),
-                    );
+                    let problem = format!("unknown key; {}", self.instead(&key));
+                    self.push(&key, Some(origin), problem);
                 }
             }
         }
@@ -246,17 +243,29 @@ impl Reader {
         }
     }
 
-    /// The keys of the same section, or all keys if the section is unknown.
-    fn siblings(&self, key: &str) -> String {
-        let section = key.rsplit_once('.').map_or("", |(section, _)| section);
-        let is_sibling =
-            |known: &&&str| known.rsplit_once('.').map_or("", |(other, _)| other) == section;
-        let siblings: Vec<&str> = self.known.iter().filter(is_sibling).copied().collect();
-        if siblings.is_empty() {
-            Vec::from_iter(self.known.iter().copied()).join(", ")
-        } else {
-            siblings.join(", ")
+    /// The most similar key, or the keys of the same section, or all sections if that is unknown.
+    fn instead(&self, key: &str) -> String {
+        if let Some(near) = nearest(key, self.known.iter().copied()) {
+            return format!("did you mean {near}?");
         }
+        let section = |key: &'_ str| {
+            key.rsplit_once('.')
+                .map_or(String::new(), |(it, _)| it.to_owned())
+        };
+        let of_section = self
+            .known
+            .iter()
+            .filter(|known| section(known) == section(key));
+        let mut names: BTreeSet<&str> = of_section.copied().collect();
+        if names.is_empty() {
+            names = self
+                .known
+                .iter()
+                .filter_map(|known| known.split('.').next())
+                .collect();
+        }
+        let names: Vec<_> = names.into_iter().collect();
+        format!("expected one of {}", names.join(", "))
     }
 
     fn take_text(&mut self, key: &'static str) -> Option<(String, Origin)> {
