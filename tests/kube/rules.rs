@@ -1,7 +1,9 @@
 //! Rules from a cluster.
 
 use serde_json::json;
-use tidings_rig::{KubeApiServer, ONE_FOR_EACH_POST, Receiver, Role, event, eventually, free_port};
+use tidings_rig::{
+    KubeApiServer, ONE_FOR_EACH_POST, Process, Receiver, Role, event, eventually, free_port,
+};
 
 use crate::bed::{Bed, FLUX_FINALIZER, alert, provider, reaches, secret, with_finalizers};
 
@@ -46,6 +48,19 @@ async fn a_change_takes_effect() {
     .await;
 }
 
+/// Waits until a metric has not changed for a second. Snapshots are counted after they are in
+/// effect.
+async fn settled(process: &Process, metric: &str) -> f64 {
+    let (mut value, mut times) = (0.0, 0);
+    eventually("the metric does not change any more", async || {
+        let last = std::mem::replace(&mut value, process.metric(metric, "").await);
+        let is_equal = (value - last).abs() < f64::EPSILON;
+        times = if is_equal { times + 1 } else { 0 };
+        (times == 50).then_some(value)
+    })
+    .await
+}
+
 #[tokio::test]
 async fn a_status_update_creates_no_snapshot() {
     let bed = Bed::on(KubeApiServer::shared().await).await;
@@ -64,7 +79,7 @@ async fn a_status_update_creates_no_snapshot() {
     ])
     .await;
     reaches(&up, &receiver).await;
-    let before = up.metric(SNAPSHOTS, "").await;
+    let before = settled(&up, SNAPSHOTS).await;
 
     for number in 0..3 {
         let patch = format!(r#"{{"status":{{"observedGeneration":{number}}}}}"#);
