@@ -14,8 +14,8 @@ NATS_SERVER_PATH = $$(tools/nats-server.sh)
 # that nothing is built twice. docs/decisions/0017 has the figures.
 BUILD = $(CARGO) build --locked --workspace
 TEST = $(CARGO) test --locked --workspace
-# Tests that mostly wait: more run at a time than a small machine has cores.
-MANY = --test-threads=4
+# Most of these tests wait, so at least four run at a time.
+MANY = --test-threads=$$(( $$(nproc) > 4 ? $$(nproc) : 4 ))
 # The integration tests of the crates: quick ones that need no server.
 CRATE_TESTS = $(addprefix --test=,$(sort $(notdir $(basename $(wildcard */tests/*.rs)))))
 

@@ -3,7 +3,6 @@
 //! | module | does |
 //! |---|---|
 //! | [`query`] | says which events are wanted |
-//! | [`by_delivery`] | finds the event of a delivery |
 //! | [`gather`] | reads the streams and buckets, within bounds |
 //! | [`assemble`] | makes the trace of what was read; pure |
 //! | [`report`] | the trace, as JSON |
@@ -12,7 +11,6 @@
 pub mod absence;
 pub mod assemble;
 pub mod bounds;
-pub mod by_delivery;
 pub mod deliveries;
 pub mod events;
 mod find_deliveries;

@@ -3,7 +3,6 @@
 use anyhow::Context as _;
 use clap::{ArgGroup, Args};
 use jiff::Timestamp;
-use tidings_core::bus::Bus;
 
 use super::Output;
 use super::rules;
@@ -11,8 +10,7 @@ use super::tool::{BusArguments, bus, moment, print_line};
 use crate::flags::{AsFlags, KubernetesFlags, RulesFlags, settings};
 use crate::trace::assemble::assemble;
 use crate::trace::bounds::Bounds;
-use crate::trace::by_delivery::event_of;
-use crate::trace::gather::{Facts, Request, gather};
+use crate::trace::gather::{Request, gather};
 use crate::trace::query::Query;
 use crate::trace::render;
 
@@ -72,7 +70,7 @@ pub async fn run(arguments: TraceArguments) -> anyhow::Result<u8> {
         false => Some(rules::load(&settings).await?),
     };
     let bus = bus(&arguments.bus).await?;
-    let (request, facts) = find(&bus, request).await?;
+    let facts = gather(&bus, &request).await?;
     let rules = loaded.as_ref().map(|loaded| &*loaded.rules);
     let trace = assemble(&request, &facts, rules, &|_| true);
     let lines = match arguments.output {
@@ -88,23 +86,6 @@ pub async fn run(arguments: TraceArguments) -> anyhow::Result<u8> {
         true => NOT_FOUND,
         false => FOUND,
     })
-}
-
-/// What is stored of the wanted events. An id that no event has may be that of a delivery.
-async fn find(bus: &Bus, mut request: Request) -> anyhow::Result<(Request, Facts)> {
-    let facts = gather(bus, &request).await?;
-    let Query::Event(id) = &request.query else {
-        return Ok((request, facts));
-    };
-    if !facts.events.is_empty() {
-        return Ok((request, facts));
-    }
-    let Some(query) = event_of(bus, id, request.bounds).await? else {
-        return Ok((request, facts));
-    };
-    request.query = query;
-    let facts = gather(bus, &request).await?;
-    Ok((request, facts))
 }
 
 impl TraceArguments {

@@ -32,13 +32,17 @@ struct Wanted<'a> {
 }
 
 impl Wanted<'_> {
-    /// `event` is what the delivery carries of it.
-    fn has(&self, event_id: &str, event: Option<&Event>) -> bool {
+    /// `event` is what the delivery carries of it. An id that no stored event has may be that of a
+    /// delivery.
+    fn has(&self, delivery_id: &str, event_id: &str, event: Option<&Event>) -> bool {
         if self.ids.contains(event_id) {
             return true;
         }
         match &self.request.query {
-            Query::Event(id) => event_id.starts_with(id.as_str()),
+            Query::Event(id) => {
+                event_id.starts_with(id.as_str())
+                    || self.ids.is_empty() && delivery_id.starts_with(id.as_str())
+            }
             query => event.is_some_and(|event| self.is_recent(event) && query.selects(event)),
         }
     }
@@ -126,7 +130,8 @@ async fn find_pending(
     for filter in [ALL_DELIVERIES, ALL_PARKED] {
         let (pending, cut) = (&mut facts.pending, &mut facts.cut);
         let handle = |mut found: PendingDelivery| {
-            if !wanted.has(&found.delivery.event_id, carried_event(&found.delivery)) {
+            let delivery = &found.delivery;
+            if !wanted.has(&delivery.id, &delivery.event_id, carried_event(delivery)) {
                 return;
             }
             found.delivery = wanted.without_large_parts(found.delivery);
@@ -161,7 +166,7 @@ async fn find_dead_letters(
             return ControlFlow::Continue(());
         };
         let delivery = dead.delivery.take().unwrap_or_default();
-        if !wanted.has(&delivery.event_id, carried_event(&delivery)) {
+        if !wanted.has(&delivery.id, &delivery.event_id, carried_event(&delivery)) {
             return ControlFlow::Continue(());
         }
         dead.delivery = Some(wanted.without_large_parts(delivery));
@@ -210,7 +215,8 @@ async fn find_outcomes(
     let handle = |message: StoredMessage| {
         // One that was published on behalf of another delivery names no event.
         if let Ok(outcome) = PublishedOutcome::decode(message.payload)
-            && (wanted.has(&outcome.event_id, None) || known.contains(&outcome.delivery_id))
+            && (wanted.has(&outcome.delivery_id, &outcome.event_id, None)
+                || known.contains(&outcome.delivery_id))
         {
             if !room.takes(&outcome) {
                 return ControlFlow::Break(());

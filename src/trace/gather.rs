@@ -97,6 +97,31 @@ pub struct Facts {
 /// # Errors
 /// The bus is unavailable, or a stream or bucket does not exist.
 pub async fn gather(bus: &Bus, request: &Request) -> anyhow::Result<Facts> {
+    let facts = read(bus, request).await?;
+    let Some(event) = event_of_delivery(request, &facts) else {
+        return Ok(facts);
+    };
+    let query = Query::Event(event.id.clone());
+    let request = Request {
+        query,
+        ..request.clone()
+    };
+    let mut of_event = read(bus, &request).await?;
+    of_event.has_more_events |= facts.events.len() > 1;
+    Ok(of_event)
+}
+
+/// If the wanted id is that of deliveries: the event of the last of them.
+fn event_of_delivery<'a>(request: &Request, facts: &'a Facts) -> Option<&'a Event> {
+    let Query::Event(id) = &request.query else {
+        return None;
+    };
+    let mut events = facts.events.iter().map(|found| &found.event);
+    let last = events.clone().next_back();
+    last.filter(|_| !events.any(|event| event.id.starts_with(id.as_str())))
+}
+
+async fn read(bus: &Bus, request: &Request) -> anyhow::Result<Facts> {
     let reading = Reading::of(bus).await?;
     let mut facts = Facts {
         routers: routers(bus).await?,

@@ -4,7 +4,7 @@ use serde_json::json;
 use tidings_rig::{KubeApiServer, Process, Receiver, Role, event};
 
 use crate::TIDINGS;
-use crate::bed::{Bed, alert, counts, provider, reaches};
+use crate::bed::{Bed, alert, provider, reaches};
 
 const CONNECTED: &str = "tidings_rules_source_connected";
 
@@ -34,7 +34,7 @@ async fn the_last_rules_stay_in_use_while_the_api_server_is_down() {
     ])
     .await;
     let up = bed.up().await;
-    counts(&up, CONNECTED, 1.0).await;
+    up.counts(CONNECTED, "", 1.0).await;
     let Bed {
         rig: _rig,
         namespace,
@@ -42,7 +42,7 @@ async fn the_last_rules_stay_in_use_while_the_api_server_is_down() {
     } = bed;
 
     server.kill();
-    counts(&up, CONNECTED, 0.0).await;
+    up.counts(CONNECTED, "", 0.0).await;
     let readiness = up.readiness().await;
     assert_eq!(readiness.status, 200, "{}", readiness.body);
     assert!(readiness.problem("rules").is_some(), "{}", readiness.body);
@@ -50,7 +50,7 @@ async fn the_last_rules_stay_in_use_while_the_api_server_is_down() {
     first.accepts("while it is down").await;
 
     server.restart().await;
-    counts(&up, CONNECTED, 1.0).await;
+    up.counts(CONNECTED, "", 1.0).await;
     assert_eq!(up.readiness().await.body, "ok\n");
     server
         .apply(
@@ -117,7 +117,7 @@ async fn changes_before_a_compaction_are_found() {
     new.accepts("after the changes").await;
     rig.drained().await;
     assert_eq!(gone.received().len(), before);
-    counts(&up, CONNECTED, 1.0).await;
+    up.counts(CONNECTED, "", 1.0).await;
 }
 
 #[tokio::test]

@@ -103,13 +103,3 @@ pub async fn reaches(up: &Process, receiver: &Receiver) {
     })
     .await;
 }
-
-/// Waits until a metric has a value.
-pub async fn counts(process: &Process, metric: &str, value: f64) {
-    let what = format!("{metric} is {value}");
-    #[expect(clippy::float_cmp, reason = "whole numbers")]
-    eventually(&what, async || {
-        (process.metric(metric, "").await == value).then_some(())
-    })
-    .await;
-}

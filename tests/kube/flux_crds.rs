@@ -6,7 +6,7 @@ use tidings_rules::testing;
 use tokio::process::Command;
 
 use crate::TIDINGS;
-use crate::bed::{Bed, alert, counts, reaches, without_namespace};
+use crate::bed::{Bed, alert, reaches, without_namespace};
 use crate::object::GROUP;
 
 /// A CRD like that of Flux 2.8. It has only v1beta3, and unknown fields are pruned.
@@ -232,11 +232,11 @@ async fn a_restriction_survives_the_crds_of_flux_until_a_user_ends_it() {
     let role = || bed.role(Role::up()).args(["--cluster", "prod-1"]);
     let mut up = bed.rig.run(role()).await;
     deliver(&up, &all, "with the CRDs of Tidings").await;
-    counts(&up, "tidings_rules_extensions_lost", 0.0).await;
+    up.counts("tidings_rules_extensions_lost", "", 0.0).await;
 
     install_flux(&server).await;
-    counts(&up, "tidings_rules_extensions_lost", 3.0).await;
-    counts(&up, "tidings_rules_restrictions_kept", 3.0).await;
+    up.counts("tidings_rules_extensions_lost", "", 3.0).await;
+    up.counts("tidings_rules_restrictions_kept", "", 3.0).await;
     let readiness = up.readiness().await;
     assert_eq!(readiness.status, 200);
     assert!(readiness.problem("extensions").is_some(), "{readiness:?}");
@@ -255,13 +255,13 @@ async fn a_restriction_survives_the_crds_of_flux_until_a_user_ends_it() {
         .await;
     deliver(&up, &all, "with the CRDs of Flux").await;
     up.restart().await;
-    counts(&up, "tidings_rules_restrictions_kept", 3.0).await;
+    up.counts("tidings_rules_restrictions_kept", "", 3.0).await;
     deliver(&up, &all, "after a restart").await;
 
     install_ours(&server).await;
     up.restart().await;
     deliver(&up, &all, "with the CRDs of Tidings again").await;
-    counts(&up, "tidings_rules_restrictions_kept", 3.0).await;
+    up.counts("tidings_rules_restrictions_kept", "", 3.0).await;
     let restricted = [&edited, &annotated, &forgotten];
     assert_eq!(restricted.map(Receiver::count), [0, 0, 0]);
 
@@ -290,11 +290,11 @@ async fn a_restriction_survives_the_crds_of_flux_until_a_user_ends_it() {
             .unwrap()
     };
     assert!(forget("--dry-run").await.status.success());
-    counts(&up, "tidings_rules_restrictions_kept", 1.0).await;
+    up.counts("tidings_rules_restrictions_kept", "", 1.0).await;
     let output = forget("--yes").await;
     assert!(output.status.success(), "{output:?}");
     reaches(&up, &forgotten).await;
-    counts(&up, "tidings_rules_extensions_lost", 0.0).await;
+    up.counts("tidings_rules_extensions_lost", "", 0.0).await;
     assert_eq!(up.readiness().await.problem("extensions"), None);
 }
 

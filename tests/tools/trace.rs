@@ -215,6 +215,9 @@ async fn an_event_that_is_gone_is_traced_by_its_deliveries(rig: &Rig, id: &str) 
     let event = of(&traced, "first");
     assert_eq!(event["isStored"], false);
     assert_eq!(event["deliveries"].as_array().unwrap().len(), 4, "{event}");
+    let delivery = event["deliveries"][3]["id"].as_str().unwrap();
+    let by_delivery = trace(rig, &["--event", delivery]).await;
+    assert_eq!(by_delivery["events"], traced["events"]);
 }
 
 /// The Alerts of the rules, each with its verdict about the event.

@@ -84,15 +84,12 @@ fn event(message: &str) -> Event {
 
 #[test]
 fn each_matching_alert_gets_a_delivery_with_a_stable_id() {
-    let first = plan(
-        &rules(),
-        &event("text"),
-        &Clusters::new(),
-        PlanContext {
-            event_sequence: 7,
-            ..PlanContext::default()
-        },
-    );
+    let planned = |context| plan(&rules(), &event("text"), &Clusters::new(), context);
+    let context = PlanContext {
+        event_sequence: 7,
+        ..PlanContext::default()
+    };
+    let first = planned(context);
     assert_eq!(first.verdicts, [Verdict::Matched, Verdict::Matched]);
     let [expression, plain] = &first.deliveries[..] else {
         panic!("{:?}", first.deliveries)
@@ -112,28 +109,11 @@ fn each_matching_alert_gets_a_delivery_with_a_stable_id() {
         "expression"
     );
     assert_eq!(plain.alert.as_ref().unwrap().manifest, "");
-    assert_eq!(
-        plan(
-            &rules(),
-            &event("text"),
-            &Clusters::new(),
-            PlanContext {
-                event_sequence: 7,
-                ..PlanContext::default()
-            }
-        )
-        .deliveries,
-        first.deliveries
-    );
-    let replayed = plan(
-        &rules(),
-        &event("text"),
-        &Clusters::new(),
-        PlanContext {
-            generation: 1,
-            ..PlanContext::default()
-        },
-    );
+    assert_eq!(planned(context).deliveries, first.deliveries);
+    let replayed = planned(PlanContext {
+        generation: 1,
+        ..PlanContext::default()
+    });
     assert!(replayed.deliveries.iter().all(|replay| {
         first
             .deliveries

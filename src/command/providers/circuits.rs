@@ -10,6 +10,7 @@ use tidings_core::bus::circuits::{Circuits, StoredCircuit};
 use tidings_core::bus::names::{RuleKind, RuleName};
 use tidings_core::bus::wake::{WakeScope, Woken};
 use tidings_core::model::circuit::{paused, resumed, state_name};
+use tidings_core::model::time::from_proto;
 use tidings_core::wire::Circuit;
 use tidings_core::wire::circuit::State;
 
@@ -223,7 +224,8 @@ async fn list_all(arguments: &CircuitsArguments) -> anyhow::Result<()> {
     if circuits.is_empty() && arguments.output == ListOutput::Text {
         eprintln!("all circuits are closed and without failures");
     }
-    let rows: Vec<_> = circuits.iter().map(row).collect();
+    let now = bus.clock().now();
+    let rows: Vec<_> = circuits.iter().map(|circuit| row(circuit, now)).collect();
     list::print(arguments.output, HEADERS, &rows)?;
     Ok(())
 }
@@ -272,19 +274,25 @@ pub fn destination(provider: &str) -> anyhow::Result<Destination> {
 
 /// The headers of the list on a terminal.
 const HEADERS: &[&str] = &[
-    "PROVIDER", "CHANNEL", "STATE", "SINCE", "UNTIL", "FAILURES", "REASON",
+    "PROVIDER",
+    "CHANNEL",
+    "STATE",
+    "SINCE",
+    "NEXT ATTEMPT",
+    "FAILURES",
+    "REASON",
 ];
 
-fn row(circuit: &Circuit) -> Row {
+fn row(circuit: &Circuit, now: Timestamp) -> Row {
     let channel = circuit.channel.clone();
     Row {
-        line: as_text(circuit),
+        line: as_text(circuit, now),
         cells: vec![
             format!("{}/{}", circuit.namespace, circuit.provider),
             channel.unwrap_or_else(|| "*".to_owned()),
             state_name(circuit.state()).to_owned(),
             time(circuit.since),
-            time(circuit.until),
+            next_attempt(circuit, now).unwrap_or_else(|| time(None)),
             circuit.failures.to_string(),
             circuit.reason.clone(),
         ],
@@ -293,12 +301,11 @@ fn row(circuit: &Circuit) -> Row {
 }
 
 /// A circuit on one line.
-pub fn as_text(circuit: &Circuit) -> String {
-    let until = circuit
-        .until
-        .map_or_else(String::new, |until| format!(" until {}", time(Some(until))));
+pub fn as_text(circuit: &Circuit, now: Timestamp) -> String {
+    let next = next_attempt(circuit, now);
+    let next = next.map_or_else(String::new, |next| format!(", next attempt {next}"));
     format!(
-        "{}/{} {} {} since {}{until}, {}: {}",
+        "{}/{} {} {} since {}{next}, {}: {}",
         circuit.namespace,
         circuit.provider,
         circuit
@@ -310,6 +317,15 @@ pub fn as_text(circuit: &Circuit) -> String {
         count(circuit.failures as usize, "failure"),
         circuit.reason,
     )
+}
+
+/// When the next attempt is due. After that time, the circuit stays open until one succeeds.
+pub fn next_attempt(circuit: &Circuit, now: Timestamp) -> Option<String> {
+    let until = from_proto(circuit.until)?;
+    Some(match until <= now {
+        true => "due".to_owned(),
+        false => time(circuit.until),
+    })
 }
 
 /// The object for `--output json`.

@@ -13,6 +13,7 @@ use tidings_core::wire::{Circuit, Heartbeat};
 use super::Known;
 use super::reading::Reading;
 use super::report::{Problem, Process, Report};
+use crate::command::providers::circuits::next_attempt;
 use crate::command::tool::{length, time};
 
 /// Ready deliveries, and events on an edge, that wait for longer than this need attention.
@@ -208,22 +209,14 @@ fn open_circuits(reading: &Reading) -> Vec<String> {
         .filter(|circuit| matches!(circuit.state(), State::Open | State::HalfOpen));
     open.map(|circuit| {
         format!(
-            "the circuit of {} has been open since {}: {}; {}",
+            "the circuit of {} has been open since {}: {}; next attempt {}",
             destination(circuit),
             time(circuit.since),
             circuit.reason,
-            next_attempt(circuit, reading.now)
+            next_attempt(circuit, reading.now).unwrap_or_else(|| time(None))
         )
     })
     .collect()
-}
-
-/// After its time, the circuit stays open until an attempt succeeds.
-fn next_attempt(circuit: &Circuit, now: Timestamp) -> String {
-    match from_proto(circuit.until) {
-        Some(until) if until <= now => "the next attempt is due".to_owned(),
-        _ => format!("next attempt {}", time(circuit.until)),
-    }
 }
 
 fn destination(circuit: &Circuit) -> String {

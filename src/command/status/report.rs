@@ -137,7 +137,11 @@ impl Report {
             clusters: clusters(reading),
             backlog: ScalingAnswer::new(&reading.workload),
             circuits: reading.circuits.iter().map(as_json).collect(),
-            circuit_lines: reading.circuits.iter().map(as_text).collect(),
+            circuit_lines: reading
+                .circuits
+                .iter()
+                .map(|circuit| as_text(circuit, reading.now))
+                .collect(),
             dead_letters: DeadLetters {
                 count: dead.count,
                 last_at: dead.last_at.map(text),

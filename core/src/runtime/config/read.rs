@@ -248,23 +248,12 @@ impl Reader {
         if let Some(near) = nearest(key, self.known.iter().copied()) {
             return format!("did you mean {near}?");
         }
-        let section = |key: &'_ str| {
-            key.rsplit_once('.')
-                .map_or(String::new(), |(it, _)| it.to_owned())
-        };
-        let of_section = self
-            .known
-            .iter()
-            .filter(|known| section(known) == section(key));
-        let mut names: BTreeSet<&str> = of_section.copied().collect();
+        let known = || self.known.iter().copied();
+        let mut names: Vec<_> = known().filter(|it| section(it) == section(key)).collect();
         if names.is_empty() {
-            names = self
-                .known
-                .iter()
-                .filter_map(|known| known.split('.').next())
-                .collect();
+            names = known().filter_map(|it| it.split('.').next()).collect();
+            names.dedup();
         }
-        let names: Vec<_> = names.into_iter().collect();
         format!("expected one of {}", names.join(", "))
     }
 
@@ -305,4 +294,9 @@ impl Reader {
 
 fn to_text(value: Value) -> Option<String> {
     value.into_string().ok()
+}
+
+/// The part of a key before its last dot.
+fn section(key: &str) -> &str {
+    key.rsplit_once('.').map_or("", |(section, _)| section)
 }

@@ -178,6 +178,26 @@ fn an_open_circuit_is_a_problem_and_a_pause_is_none() {
 }
 
 #[test]
+fn the_next_attempt_of_a_circuit_is_due_after_its_time() {
+    for (until, expected) in [
+        (None, None),
+        (Some(seconds_ago(1)), Some("due".to_owned())),
+        (Some(seconds_ago(0)), Some("due".to_owned())),
+        (
+            Some(seconds_ago(-1)),
+            Some("2027-01-15T08:00:01.000Z".to_owned()),
+        ),
+    ] {
+        let circuit = Circuit {
+            state: State::Open.into(),
+            until: until.map(to_proto),
+            ..Circuit::default()
+        };
+        assert_eq!(next_attempt(&circuit, now()), expected);
+    }
+}
+
+#[test]
 fn dead_letters_losses_and_credentials_are_problems() {
     let dead_letters = DeadLetters {
         count: 2,
